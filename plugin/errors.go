@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -39,12 +41,17 @@ const (
 	ClassBug         Class = "bug" // a fault of the connector or of the host
 )
 
+// Domain is ErrorInfo.domain of the reasons that the protocol itself uses.
+const Domain = "casewire"
+
 // Reasons that the protocol itself uses (ErrorInfo.reason, domain "casewire").
 const (
 	ReasonConfigMismatch = "CONFIG_MISMATCH"
 	ReasonPluginCrashed  = "PLUGIN_CRASHED"
 	ReasonTooLarge       = "TOO_LARGE"
 	ReasonDraining       = "DRAINING"
+	ReasonPanic          = "PANIC"   // a handler of the connector panicked
+	ReasonBackoff        = "BACKOFF" // the connector is down; it is started again after RetryAfter
 	ReasonUnresolved     = "UNRESOLVED" // MODE_RESOLVE: not found, and the window is not over
 )
 
@@ -150,7 +157,8 @@ func Errorf(code codes.Code, format string, args ...any) *Error {
 }
 
 // ToStatus encodes err for the wire. An error that is no *Error becomes INTERNAL with the connector as its origin; a
-// context error keeps its meaning.
+// context error keeps its meaning. A gRPC status that has no Failure gets one, so that the host can tell it from the end
+// of the process.
 func ToStatus(err error) *status.Status {
 	if err == nil {
 		return nil
@@ -158,7 +166,7 @@ func ToStatus(err error) *status.Status {
 	var e *Error
 	if !errors.As(err, &e) {
 		if st, ok := status.FromError(err); ok {
-			return st
+			return withFailure(st)
 		}
 		e = &Error{Code: codes.Internal, Origin: OriginPlugin, SideEffect: EffectUnknown}
 		switch {
@@ -170,16 +178,23 @@ func ToStatus(err error) *status.Status {
 	}
 	// The outermost text wins: it has the layers' verbs and nouns.
 	msg := clip(err.Error(), MaxErrorDetail)
-	if err == error(e) {
-		msg = clip(e.Message, MaxErrorDetail)
+	if inner := e.Error(); len(e.Violations) > 0 && strings.HasSuffix(err.Error(), inner) {
+		// Violations travel as details and are not said twice.
+		msg = clip(strings.TrimSuffix(err.Error(), inner)+e.Message, MaxErrorDetail)
 	}
-	st := status.New(e.Code, msg)
+	code := e.Code
+	if code == codes.OK { // an error without a code must not turn into success
+		code = codes.Internal
+	}
+	st := status.New(code, msg)
 	details := []protoadapt.MessageV1{&connectorv1.Failure{
 		Origin: e.Origin, SideEffect: e.SideEffect,
-		HttpStatus: uint32(max(0, e.HTTPStatus)), UpstreamRequestId: clip(e.RequestID, 256), //nolint:gosec // an HTTP status fits
+		HttpStatus: uint32(max(0, e.HTTPStatus)), UpstreamRequestId: clip(e.RequestID, 256),
 	}}
 	if e.Reason != "" || e.Domain != "" || len(e.Meta) > 0 {
-		details = append(details, &errdetails.ErrorInfo{Reason: e.Reason, Domain: e.Domain, Metadata: e.Meta})
+		details = append(details, &errdetails.ErrorInfo{
+			Reason: clip(e.Reason, 64), Domain: clip(e.Domain, 64), Metadata: clipMeta(e.Meta),
+		})
 	}
 	if e.RetryAfter > 0 {
 		details = append(details, &errdetails.RetryInfo{RetryDelay: durationpb.New(e.RetryAfter)})
@@ -187,7 +202,10 @@ func ToStatus(err error) *status.Status {
 	if len(e.Violations) > 0 {
 		bad := &errdetails.BadRequest{}
 		for i, v := range e.Violations {
-			if i == 16 {
+			if i == maxViolations {
+				bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
+					Description: fmt.Sprintf("and %d more", len(e.Violations)-i),
+				})
 				break
 			}
 			bad.FieldViolations = append(bad.FieldViolations, &errdetails.BadRequest_FieldViolation{
@@ -202,6 +220,26 @@ func ToStatus(err error) *status.Status {
 		}
 	}
 	return st
+}
+
+func withFailure(st *status.Status) *status.Status {
+	if st.Code() == codes.OK {
+		return st
+	}
+	for _, d := range st.Details() {
+		if _, ok := d.(*connectorv1.Failure); ok {
+			return st
+		}
+	}
+	f := &connectorv1.Failure{Origin: OriginPlugin, SideEffect: EffectUnknown}
+	if st.Code() == codes.Unimplemented {
+		f.SideEffect = EffectNone
+	}
+	with, err := st.WithDetails(f)
+	if err != nil {
+		return st
+	}
+	return with
 }
 
 // ToError encodes err as the error that a gRPC handler returns.
@@ -242,7 +280,7 @@ func fromStatus(st *status.Status) *Error {
 		case *errdetails.ErrorInfo:
 			e.Reason, e.Domain, e.Meta = d.GetReason(), d.GetDomain(), d.GetMetadata()
 		case *errdetails.RetryInfo:
-			e.RetryAfter = d.GetRetryDelay().AsDuration()
+			e.RetryAfter = max(0, d.GetRetryDelay().AsDuration())
 		case *errdetails.BadRequest:
 			for _, v := range d.GetFieldViolations() {
 				e.Violations = append(e.Violations, Violation{Field: v.GetField(), Description: v.GetDescription()})
@@ -280,6 +318,28 @@ func UnmarshalStatus(b []byte) *Error {
 	return fromStatus(st)
 }
 
+// Caps on the lists in an error: details travel in trailers.
+const (
+	maxViolations = 16
+	maxMeta       = 16
+)
+
+// clipMeta keeps the first entries by name, each of a bounded size.
+func clipMeta(m map[string]string) map[string]string {
+	if len(m) == 0 {
+		return nil
+	}
+	out := make(map[string]string, min(len(m), maxMeta))
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		if len(out) == maxMeta {
+			break
+		}
+		out[clip(k, 64)] = clip(m[k], 256)
+	}
+	return out
+}
+
+// clip makes s valid UTF-8 of at most n bytes and a mark.
 func clip(s string, n int) string {
 	s = strings.ToValidUTF8(s, "\uFFFD")
 	if len(s) <= n {
