@@ -23,6 +23,8 @@ type Flow struct {
 	Inputs   map[string]Input // for flows that are called
 	Steps    []*Step
 	Output   *Value // nil: no output
+	// Disabled says that the file has `enabled: false`: it was checked, but its triggers start nothing.
+	Disabled bool
 }
 
 // Trigger binds a flow to a trigger of a connection.
@@ -64,13 +66,15 @@ type Step struct {
 	Effect                        connectorv1.Effect
 	ResolveWindow                 time.Duration
 	Key                           *Value // required for keyed actions
-	With                          *Value // input of an action or of a call
+	With                          *Value // input of an action or of a call; evaluates to a map, never nil for these two
 
 	Call *Flow // call
 
 	Let []Binding // let, in the order written
 
-	// each: the body runs once per item with `item` and `index` in scope; its output is the list of the bodies' outputs.
+	// each: the body runs once per item with `item` and `index` in scope. A body sees the steps before the loop and its own
+	// earlier steps. The output is a list with one map per item: the outputs of the body's steps by their ids, a let step's
+	// names among them; steps that were skipped are missing.
 	For         *Value
 	Body        []*Step
 	Concurrency int
@@ -104,7 +108,9 @@ const (
 	OnErrorDeadLetter OnError = "dead_letter"
 )
 
-// Env is what expressions see: event, alert, incident, inputs, steps, item, index, run, and every let step's id.
+// Env is what expressions see: event, alert, incident, row, inputs, steps, item, index, run {id, flow, attempt}, and every
+// let step's id with the map of its names. Steps is a map[string]any of outputs by id; JSON in it should come from Decode.
+// Event, alert and incident are the structs of package view. A step without a result is missing or nil.
 type Env map[string]any
 
 // Catalog tells the checker what connections exist and what their connectors can do.
@@ -122,27 +128,3 @@ type Source struct {
 	File string
 	Data []byte
 }
-
-// Load parses and checks flow files together. It reports every mistake at once; flows are returned only if there is no
-// error.
-func Load(sources []Source, cat Catalog) ([]*Flow, diag.List) { panic("contract only") }
-
-// Compile makes a pinned version of a flow from its bundle.
-func Compile(name string, bundle map[string]string, cat Catalog) (*Flow, error) {
-	panic("contract only")
-}
-
-// Expr is a compiled boolean or other expression.
-type Expr struct{}
-
-// Eval evaluates the expression.
-func (e *Expr) Eval(env Env) (any, error) { panic("contract only") }
-
-// Test evaluates a condition: anything but true or false is an error.
-func (e *Expr) Test(env Env) (bool, error) { panic("contract only") }
-
-// Value is a YAML value with expressions in it. A string that is exactly one expression keeps its type.
-type Value struct{}
-
-// Eval evaluates the value to what encoding/json can write.
-func (v *Value) Eval(env Env) (any, error) { panic("contract only") }
