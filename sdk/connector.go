@@ -2,69 +2,128 @@ package sdk
 
 import (
 	"context"
-	"time"
+	"fmt"
+	"reflect"
+	"regexp"
+	"slices"
 
-	"github.com/casewire/casewire/plugin/connectorv1"
+	"github.com/casewire/casewire/plugin"
+	"github.com/casewire/casewire/sdk/internal/schema"
 )
 
 // Connector is a connector under construction, and what Serve serves.
 type Connector struct {
 	name, version, summary string
+	egress                 []string
+	conn                   reflect.Type // what open returns
+	config                 *schema.Plan
+	decode                 func(config []byte) (cfg any, secrets []string, err error)
+	open                   func(ctx context.Context, cfg any, env Env) (any, error)
+	check                  func(ctx context.Context, conn any) []Probe
+	actions                []*actionSpec
+	triggers               []*triggerSpec
 }
 
 // Name returns the connector's name.
 func (c *Connector) Name() string { return c.name }
 
+var (
+	nameRule    = regexp.MustCompile(`^[a-z][a-z0-9]*(-[a-z0-9]+)*$`)
+	memberRule  = regexp.MustCompile(`^[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*$`)
+	versionRule = regexp.MustCompile(`^(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)([-+][0-9A-Za-z.+-]+)?$`)
+)
+
 // New makes a connector whose connections are T, opened from configuration C. Open must not reach the network. If T has
-// a method Close() error, it is called when the connection is replaced or removed.
+// a method Close() error, it is called when the connection is replaced or removed, after the calls on it have finished.
+//
+// Like every declaration of this package it panics on an authoring mistake, with a sentence that says what to change, so
+// that the mistake is found at the first start.
 func New[C, T any](name, version, summary string, open func(ctx context.Context, cfg C, env Env) (T, error)) *Connector {
-	panic("sdk.New: contract only")
+	c := &Connector{name: name, version: version, summary: summary, conn: reflect.TypeFor[T]()}
+	switch {
+	case !nameRule.MatchString(name):
+		mistake("sdk.New(%q): the name must be lower-case letters, digits and dashes, such as \"jira\"", name)
+	case !versionRule.MatchString(version):
+		mistake("sdk.New(%q): version %q must be a semantic version, such as 1.0.0", name, version)
+	case summary == "":
+		mistake("sdk.New(%q): the summary is empty; say in one sentence what the connector talks to", name)
+	case open == nil:
+		mistake("sdk.New(%q): open is nil; it makes a connection from its configuration", name)
+	}
+	var err error
+	if c.config, err = schema.Compile(reflect.TypeFor[C](), schema.Input); err != nil {
+		mistake("sdk.New(%q): configuration %v", name, err)
+	}
+	if !c.config.IsObject() || reflect.TypeFor[C]().Kind() == reflect.Pointer {
+		mistake("sdk.New(%q): the configuration is %s; it must be a struct", name, reflect.TypeFor[C]())
+	}
+	c.decode = func(config []byte) (any, []string, error) {
+		var cfg C
+		if bad := c.config.Decode(config, &cfg); bad != nil {
+			return nil, nil, violations(plugin.OriginConfig, "invalid configuration", bad)
+		}
+		return cfg, c.config.Secrets(cfg), nil
+	}
+	c.open = func(ctx context.Context, cfg any, env Env) (any, error) { return open(ctx, as[C](cfg), env) }
+	return c
 }
 
 // Egress declares hosts that the connector reaches; "{config.base_url}" stands for a configured value.
-func (c *Connector) Egress(hosts ...string) *Connector { panic("contract only") }
-
-// ActionOption changes how an action is declared.
-type ActionOption func(*actionSpec)
-
-type actionSpec struct{}
-
-// ResolveWindow says how long the vendor's index may lag behind a keyed write. Zero, the default, says that a repeat
-// with the same key is safe at once.
-func ResolveWindow(d time.Duration) ActionOption { panic("contract only") }
-
-// Example adds an example input to an action's documentation.
-func Example(summary string, input any) ActionOption { panic("contract only") }
-
-// Sunset says when the vendor ends what the action uses.
-func Sunset(t time.Time) ActionOption { panic("contract only") }
-
-// Action declares a named call: Action(c, "issue.get", "Get an issue.", (*Client).Get, sdk.Read). An authoring mistake
-// panics with a sentence that says what to change.
-func Action[T, In, Out any](c *Connector, name, summary string, fn func(T, context.Context, In) (Out, error), effect Effect, opts ...ActionOption) {
-	panic("contract only")
+func (c *Connector) Egress(hosts ...string) *Connector {
+	for _, h := range hosts {
+		if h == "" {
+			mistake("%s: Egress has an empty host; name one, or a configured value as {config.base_url}", c.name)
+		}
+		if ref, ok := configRef(h); ok && !c.config.Has(ref) {
+			mistake("%s: Egress names {config.%s}, but the configuration has no such property", c.name, ref)
+		}
+		if !slices.Contains(c.egress, h) {
+			c.egress = append(c.egress, h)
+		}
+	}
+	return c
 }
 
-// Rows declares an action that streams rows of type Row and ends with a summary Out. In a flow its output is Out's
-// properties and "rows". Emit blocks while the host is busy; return its error.
-func Rows[T, In, Row, Out any](c *Connector, name, summary string, fn func(T, context.Context, In, func(Row) error) (Out, error), effect Effect, opts ...ActionOption) {
-	panic("contract only")
+var configRefRule = regexp.MustCompile(`^\{config\.([^.}]+)[^}]*\}$`)
+
+func configRef(h string) (string, bool) {
+	m := configRefRule.FindStringSubmatch(h)
+	if m == nil {
+		return "", false
+	}
+	return m[1], true
 }
 
-// AddTrigger declares what makes events.
-func AddTrigger[T, Cur any](c *Connector, t Trigger[T, Cur]) { panic("contract only") }
+// OnCheck declares the live probes of a connection. Each probe is best named after what it tries: "token",
+// "permission: SecurityAlert.Read.All".
+func OnCheck[T any](c *Connector, fn func(T, context.Context) []Probe) {
+	receiver[T](c, "OnCheck")
+	if c.check != nil {
+		mistake("%s: OnCheck is called twice; return all probes from one function", c.name)
+	}
+	c.check = func(ctx context.Context, conn any) []Probe { return fn(as[T](conn), ctx) }
+}
 
-// OnCheck declares the live probes of a connection.
-func OnCheck[T any](c *Connector, fn func(T, context.Context) []Probe) { panic("contract only") }
+// receiver refuses a function whose first parameter is not the connector's connection.
+func receiver[T any](c *Connector, what string) {
+	if t := reflect.TypeFor[T](); t != c.conn {
+		mistake("%s: %s works on %s, but the connections that sdk.New opens are %s; use methods of %[4]s", c.name, what, t, c.conn)
+	}
+}
 
-// CallFrom returns the call that ctx belongs to; zero outside of one.
-func CallFrom(ctx context.Context) Call { panic("contract only") }
+// as is a type assertion that lets a nil interface through.
+func as[T any](conn any) T {
+	t, _ := conn.(T)
+	return t
+}
 
-// Progress reports how far a long action is. Total is zero when unknown.
-func Progress(ctx context.Context, done, total uint64, message string) { panic("contract only") }
+// mistake stops a program whose author has to change something.
+func mistake(format string, args ...any) {
+	panic("casewire sdk: " + fmt.Sprintf(format, args...))
+}
 
-// Serve runs the connector as a go-plugin process until the host lets go of it, and exits the process.
-func Serve(c *Connector) { panic("contract only") }
-
-// Server returns the protocol server for c: what Serve serves, and what tests join to a client in memory.
-func Server(c *Connector) connectorv1.ConnectorServer { panic("contract only") }
+func violations(origin connectorOrigin, message string, bad []plugin.Violation) *Error {
+	e := Invalid("", "%s", message)
+	e.Origin, e.Violations = origin, bad
+	return e
+}

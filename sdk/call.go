@@ -1,0 +1,42 @@
+package sdk
+
+import (
+	"context"
+
+	"github.com/casewire/casewire/plugin/connectorv1"
+)
+
+type callKey struct{}
+
+// callInfo is what the context of a call carries.
+type callInfo struct {
+	call Call
+	w    *rowWriter // nil outside of an action
+}
+
+// CallFrom returns the call that ctx belongs to; zero outside of one.
+func CallFrom(ctx context.Context) Call {
+	if i, ok := ctx.Value(callKey{}).(*callInfo); ok {
+		return i.call
+	}
+	return Call{}
+}
+
+// Progress reports how far a long action is. Total is zero when unknown. Outside of an action it does nothing.
+func Progress(ctx context.Context, done, total uint64, message string) {
+	if i, ok := ctx.Value(callKey{}).(*callInfo); ok && i.w != nil {
+		i.w.progress(&connectorv1.Progress{Message: message, Done: done, Total: total})
+	}
+}
+
+func newCall(p *connectorv1.CallContext, tenant string) Call {
+	c := Call{
+		Connection: p.GetConnection(), Tenant: tenant, ID: p.GetCallId(), Key: p.GetIdempotencyKey(),
+		Attempt: int(max(1, p.GetAttempt())), DryRun: p.GetDryRun(), Prior: p.GetPrior(),
+		Resolve: p.GetMode() == connectorv1.Mode_MODE_RESOLVE,
+	}
+	if t := p.GetFirstSent(); t != nil && t.IsValid() {
+		c.FirstSent = t.AsTime()
+	}
+	return c
+}

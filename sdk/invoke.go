@@ -1,0 +1,69 @@
+package sdk
+
+import (
+	"google.golang.org/grpc"
+
+	"github.com/casewire/casewire/plugin"
+	"github.com/casewire/casewire/plugin/connectorv1"
+)
+
+// Invoke runs one action.
+func (s *server) Invoke(req *connectorv1.InvokeRequest, stream grpc.ServerStreamingServer[connectorv1.InvokeResponse]) error {
+	a := s.actions[req.GetAction()]
+	if a == nil {
+		return s.seal(unsupported("%s has no action %q", s.c.name, req.GetAction()), nil, false)
+	}
+	p := req.GetCall()
+	if err := admit(a, req); err != nil {
+		return s.seal(err, nil, false)
+	}
+	w := &rowWriter{stream: stream, a: a, maxRows: req.GetMaxRows(), maxBytes: req.GetMaxOutputBytes()}
+	ctx, conn, done, err := s.begin(stream.Context(), p, w)
+	if err != nil {
+		return err
+	}
+	defer done()
+	var output []byte
+	err = s.guard(a.name, func() error {
+		defer w.close()
+		var err error
+		output, err = a.run(ctx, conn.value, req.GetInput(), w)
+		return err
+	})
+	if err == nil && req.GetMaxOutputBytes() > 0 && uint64(len(output)) > req.GetMaxOutputBytes() {
+		err = a.afterEffect(tooLarge("%s: the output has %d bytes; the caller takes %d", a.name, len(output), req.GetMaxOutputBytes()))
+	}
+	if err != nil {
+		changes := a.changes() && !p.GetDryRun() && p.GetMode() != connectorv1.Mode_MODE_RESOLVE
+		return s.seal(err, conn, changes)
+	}
+	state := conn.takeState()
+	err = stream.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Result{
+		Result: &connectorv1.Result{Output: output, ConnectionState: state},
+	}})
+	if err != nil && state != nil {
+		conn.keepState(state)
+	}
+	return err
+}
+
+// admit refuses what the action must not see.
+func admit(a *actionSpec, req *connectorv1.InvokeRequest) *Error {
+	p := req.GetCall()
+	resolve := p.GetMode() == connectorv1.Mode_MODE_RESOLVE
+	switch {
+	case len(req.GetInput()) > plugin.MaxInput:
+		e := tooLarge("%s: the input has %d bytes, more than the limit of %d", a.name, len(req.GetInput()), plugin.MaxInput)
+		e.Origin = plugin.OriginInput
+		return e
+	case p.GetMode() > connectorv1.Mode_MODE_RESOLVE:
+		return unsupported("%s: mode %d is unknown to this connector", a.name, p.GetMode())
+	case resolve && a.effect != Keyed:
+		return Invalid("", "%s is not a keyed action: there is nothing to resolve", a.name)
+	case a.effect == Keyed && p.GetIdempotencyKey() == "":
+		return Invalid("", "%s is a keyed action and needs an idempotency key", a.name)
+	case p.GetDryRun() && a.changes() && !a.dryRuns:
+		return unsupported("%s cannot be tried without effect (dry run)", a.name)
+	}
+	return nil
+}
