@@ -1,0 +1,77 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/casewire/casewire/host/flow"
+	"github.com/casewire/casewire/plugin"
+)
+
+// What a step says instead of an output. A body of concurrent turns may say several things; worse says which one counts.
+type (
+	// suspension hands the run back to the store until a time.
+	suspension struct {
+		until  time.Time
+		reason string
+		class  plugin.Class
+	}
+	// parking stops the run for a person: an outcome cannot be known.
+	parking struct {
+		step   string
+		reason string
+	}
+	// failure is a step that failed for good.
+	failure struct {
+		step  string // path of the innermost step
+		class plugin.Class
+		text  string
+		final bool // on_error: dead_letter; an outer step's on_error: continue does not catch it
+	}
+)
+
+// errGone says that the lease is lost: nothing more may be written.
+var errGone = errors.New("engine: run given up")
+
+func (s *suspension) Error() string { return "suspended: " + s.reason }
+func (p *parking) Error() string    { return p.reason }
+func (f *failure) Error() string    { return f.text }
+
+// worse picks what counts of the outcomes of concurrent turns. A turn that waits may yet learn the fate of a write, so it
+// goes before the failures and parkings of others, which stand in the journal and are met again at the resume.
+func worse(a, b error) error {
+	if rank(b) > rank(a) {
+		return b
+	}
+	if x, ok := a.(*suspension); ok { //nolint:errorlint // never wrapped
+		if y, ok := b.(*suspension); ok && y.until.Before(x.until) { //nolint:errorlint // never wrapped
+			return b
+		}
+	}
+	return a
+}
+
+func rank(err error) int {
+	switch err.(type) { //nolint:errorlint // never wrapped
+	case nil:
+		return 0
+	case *failure:
+		return 1
+	case *parking:
+		return 2
+	case *suspension:
+		return 3
+	default: // errGone
+		return 4
+	}
+}
+
+func failed(path string, class plugin.Class, format string, args ...any) *failure {
+	return &failure{step: path, class: class, text: fmt.Sprintf(format, args...)}
+}
+
+// target names an action and where it goes, for people.
+func target(s *flow.Step) string {
+	return fmt.Sprintf("%s.%s on connection %q", s.Connector, s.Action, s.Connection)
+}
