@@ -1,0 +1,187 @@
+package jira
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/casewire/casewire/sdk"
+)
+
+// CommentInput is a comment for an issue.
+type CommentInput struct {
+	Issue  string `json:"issue" cw:"required" doc:"Key or id of the issue" pattern:"^([A-Za-z][A-Za-z0-9_]*-)?[0-9]+$"`
+	Text   string `json:"text" cw:"required" doc:"What to say; cut to 32,767 characters of wiki markup"`
+	Format string `json:"format,omitempty" doc:"What text is written in" enum:"markdown,text" default:"markdown"`
+	// Role restricts who sees the comment.
+	Role string `json:"role,omitempty" doc:"Show the comment to this project role only"`
+}
+
+// Commented is the comment.
+type Commented struct {
+	ID          string `json:"id" doc:"Id of the comment"`
+	Issue       string `json:"issue" doc:"The issue, as it was given"`
+	URL         string `json:"url,omitempty" doc:"Where people read it"`
+	Created     bool   `json:"created" doc:"This key made the comment"`
+	Updated     bool   `json:"updated" doc:"The comment was changed"`
+	ContentHash string `json:"content_hash" doc:"Over the text as last written"`
+}
+
+// commentProperty names the property that a comment carries beside its visible mark.
+const commentProperty = "casewire.c"
+
+type commentBody struct {
+	Body       string           `json:"body"`
+	Visibility *visibility      `json:"visibility,omitempty"`
+	Properties []entityProperty `json:"properties,omitempty"`
+}
+
+type visibility struct {
+	Type  string `json:"type"`
+	Value string `json:"value"`
+}
+
+type comment struct {
+	ID      string `json:"id"`
+	Body    string `json:"body"`
+	Created string `json:"created"`
+}
+
+type commentPage struct {
+	Comments   []comment `json:"comments"`
+	StartAt    int       `json:"startAt"`
+	MaxResults int       `json:"maxResults"`
+	Total      int       `json:"total"`
+}
+
+// Comment adds a comment once per key. It ends with the mark [cw-<ref>], by which it is found again: lists of comments
+// carry no properties. The same key with another text changes the comment.
+func (c *Client) Comment(ctx context.Context, in CommentInput) (Commented, error) {
+	call := sdk.CallFrom(ctx)
+	if call.Key == "" {
+		return Commented{}, sdk.Invalid("", "issue.comment needs a key: the same key never comments twice")
+	}
+	if !issueRef(in.Issue) {
+		return Commented{}, sdk.Invalid("/issue", "%q is neither an issue's key nor its id", in.Issue)
+	}
+	ref := caseRef(call.Key)
+	mark := `\[` + labelPrefix + ref + `\]`
+	text := strings.TrimRight(renderer(in.Format)(in.Text, maxText-len(mark)-2), "\n")
+	if text == "" {
+		return Commented{}, sdk.Invalid("/text", "is empty")
+	}
+	out := Commented{Issue: in.Issue, ContentHash: digest(text)}
+	body := &commentBody{Body: text + "\n\n" + mark, Properties: []entityProperty{{Key: commentProperty, Value: property{V: 1, Ref: ref}}}}
+	if in.Role != "" {
+		body.Visibility = &visibility{Type: "role", Value: in.Role}
+	}
+	prior, known, err := priorOutput[Commented](call)
+	if err != nil {
+		return Commented{}, err
+	}
+	switch {
+	case call.Resolve:
+		return c.resolveComment(ctx, in.Issue, ref, call, out)
+	case known && digits(prior.ID):
+		return c.editComment(ctx, prior, out, body, call.DryRun)
+	case repeated(call):
+		found, err := c.findComment(ctx, in.Issue, ref, call.FirstSent)
+		if err != nil {
+			return Commented{}, err
+		}
+		if found != nil {
+			return c.commented(out, found.ID), nil
+		}
+	}
+	if call.DryRun {
+		out.Created = true
+		return out, nil
+	}
+	var made comment
+	r := &request{
+		verb: "comment on issue", noun: in.Issue, method: http.MethodPost, path: "rest/api/2/issue/" + in.Issue + "/comment",
+		body: body, outcome: writes,
+	}
+	if err := c.do(ctx, r, &made); err != nil {
+		return Commented{}, err
+	}
+	if !digits(made.ID) {
+		return Commented{}, c.unknown(r, "Jira's answer names no comment")
+	}
+	return c.commented(out, made.ID), nil
+}
+
+func (c *Client) resolveComment(ctx context.Context, issue, ref string, call sdk.Call, out Commented) (Commented, error) {
+	found, err := c.findComment(ctx, issue, ref, call.FirstSent)
+	if err != nil {
+		return Commented{}, err
+	}
+	if found == nil {
+		return Commented{}, sdk.Unresolved("no comment on %s carries the mark [%s%s]", issue, labelPrefix, ref)
+	}
+	return c.commented(out, found.ID), nil
+}
+
+func (c *Client) editComment(ctx context.Context, prior, out Commented, body *commentBody, dry bool) (Commented, error) {
+	if prior.Issue != out.Issue {
+		return Commented{}, sdk.Invalid("/issue", "the comment with this key is on issue %s, not on %s; use a key of its own for each issue", prior.Issue, out.Issue)
+	}
+	if prior.ContentHash != out.ContentHash {
+		out.Updated = true
+		if !dry {
+			err := c.do(ctx, &request{
+				verb: "change comment on issue", noun: prior.Issue, method: http.MethodPut, body: body, outcome: repeatable,
+				path: "rest/api/2/issue/" + prior.Issue + "/comment/" + prior.ID,
+			}, nil)
+			if err != nil {
+				return Commented{}, err
+			}
+		}
+	}
+	out.ID, out.URL = prior.ID, prior.URL
+	return out, nil
+}
+
+// commented fills in a comment that this key made.
+func (c *Client) commented(out Commented, id string) Commented {
+	out.ID, out.Created = id, true
+	if s := c.site.Load(); s != nil && !digits(out.Issue) {
+		out.URL = s.browse(out.Issue) + "?focusedCommentId=" + id
+	}
+	return out
+}
+
+// findComment looks through an issue's comments, newest first, for the one that carries ref's mark, as far back as since
+// with an allowance for clocks that differ. Comments are not read from the search index, so nothing found is the truth.
+func (c *Client) findComment(ctx context.Context, issue, ref string, since time.Time) (*comment, error) {
+	const size, allowance = 100, 24 * time.Hour
+	for start := 0; ; {
+		var page commentPage
+		err := c.do(ctx, &request{
+			verb: "read comments of issue", noun: issue, method: http.MethodGet,
+			path: "rest/api/2/issue/" + issue + "/comment?orderBy=-created&maxResults=" + strconv.Itoa(size) + "&startAt=" + strconv.Itoa(start),
+		}, &page)
+		if err != nil {
+			return nil, err
+		}
+		old := true
+		for i := range page.Comments {
+			if strings.Contains(page.Comments[i].Body, labelPrefix+ref) {
+				return &page.Comments[i], nil
+			}
+			old = old && !since.IsZero() && olderThan(page.Comments[i].Created, since.Add(-allowance))
+		}
+		start += len(page.Comments)
+		if len(page.Comments) == 0 || start >= page.Total || old {
+			return nil, nil
+		}
+	}
+}
+
+// olderThan is false for a time that cannot be read.
+func olderThan(created string, limit time.Time) bool {
+	t := parseTime(created)
+	return !t.IsZero() && t.Before(limit)
+}

@@ -1,0 +1,204 @@
+package jira
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	gojira "github.com/andygrunwald/go-jira"
+
+	"github.com/casewire/casewire/sdk"
+	"github.com/casewire/casewire/sdk/rest"
+)
+
+// Config is the configuration of a connection.
+type Config struct {
+	BaseURL    string      `json:"base_url" cw:"required,format=uri" doc:"Address of the site, such as https://acme.atlassian.net, or https://api.atlassian.com/ex/jira/{cloudId} for scoped tokens and service accounts"`
+	Email      string      `json:"email,omitempty" doc:"Account of the API token (Cloud)"`
+	APIToken   sdk.Secret  `json:"api_token,omitzero" doc:"API token of that account (Cloud)"`
+	Token      sdk.Secret  `json:"token,omitzero" doc:"Personal access token (Data Center) or OAuth access token, sent as a bearer"`
+	Credential *Credential `json:"credential,omitempty" doc:"The same three as an object, for a credential that several connections share"`
+
+	Project    string `json:"project" cw:"required" doc:"Key of the project that issues are made in" pattern:"^[A-Za-z0-9_]+$" example:"SOC"`
+	IssueType  string `json:"issue_type" cw:"required" doc:"Name or id of the issue type" example:"Task"`
+	Deployment string `json:"deployment,omitempty" doc:"Which Jira it is; auto asks it" enum:"auto,cloud,datacenter" default:"auto"`
+	SiteURL    string `json:"site_url,omitempty" doc:"Where people open issues, when that is not base_url" cw:"advanced"`
+
+	Priorities map[string]string `json:"priorities,omitempty" doc:"Priority (name or id) by severity: unknown, informational, low, medium, high, critical, fatal, other. An empty value sends none"`
+	Labels     []string          `json:"labels,omitempty" doc:"Labels that every issue gets; default casewire"`
+
+	SearchBeforeCreate bool `json:"search_before_create" doc:"Look for an issue with the case's mark before making one" default:"true" cw:"advanced"`
+	NotifyUsers        bool `json:"notify_users" doc:"Let Jira mail the watchers about updates; turning it off needs a project administrator" default:"true" cw:"advanced"`
+}
+
+// Credential is what a connection signs in with: email and api_token, or token.
+type Credential struct {
+	Email    string     `json:"email,omitempty" doc:"Account of the API token (Cloud)"`
+	APIToken sdk.Secret `json:"api_token,omitzero" doc:"API token of that account (Cloud)"`
+	Token    sdk.Secret `json:"token,omitzero" doc:"Personal access token or OAuth access token"`
+}
+
+// Client is a connection to one Jira site.
+type Client struct {
+	cfg        Config
+	jira       *gojira.Client
+	host       string
+	cloudHost  bool // an address of Atlassian's: no need to ask which deployment it is
+	scoped     bool
+	secrets    []string // never to be quoted from an answer
+	priorities [7]string
+	otherPrio  string
+	labels     []string
+
+	site   atomic.Pointer[site]
+	siteMu sync.Mutex
+}
+
+// severities are OCSF's names by severity_id.
+var severities = [7]string{"unknown", "informational", "low", "medium", "high", "critical", "fatal"}
+
+// defaultPriorities are the names that a fresh Jira has.
+var defaultPriorities = [7]string{"Medium", "Lowest", "Low", "Medium", "High", "Highest", "Highest"}
+
+func open(_ context.Context, cfg Config, _ sdk.Env) (*Client, error) {
+	c := &Client{cfg: cfg, priorities: defaultPriorities, otherPrio: "Medium"}
+	u, err := url.Parse(cfg.BaseURL)
+	if err != nil || u.Host == "" {
+		return nil, sdk.BadConfig("/base_url", "not an address; write it like https://acme.atlassian.net")
+	}
+	switch {
+	case u.User != nil:
+		return nil, sdk.BadConfig("/base_url", "must not hold a user or password; use email and api_token, or token")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, sdk.BadConfig("/base_url", "must not have a query or fragment")
+	case strings.Contains(u.Path, "/rest/") || strings.HasSuffix(u.Path, "/rest"):
+		return nil, sdk.BadConfig("/base_url", "must end before /rest: the connector adds the path of the API")
+	}
+	c.host = u.Host
+	name := strings.ToLower(u.Hostname())
+	c.cloudHost = strings.HasSuffix(name, ".atlassian.net") || name == "api.atlassian.com"
+	c.scoped = strings.Contains(u.Path, "/ex/jira/")
+	if name == "api.atlassian.com" && !c.scoped {
+		return nil, sdk.BadConfig("/base_url", "on api.atlassian.com the address is https://api.atlassian.com/ex/jira/{cloudId}")
+	}
+	if cfg.SiteURL != "" && !strings.HasPrefix(cfg.SiteURL, "https://") && !strings.HasPrefix(cfg.SiteURL, "http://") {
+		return nil, sdk.BadConfig("/site_url", "not a web address")
+	}
+	auth, err := c.authenticate()
+	if err != nil {
+		return nil, err
+	}
+	if !projectKey(cfg.Project) {
+		return nil, sdk.BadConfig("/project", "%q is not a project key such as SOC", cfg.Project)
+	}
+	if err := c.prioritize(); err != nil {
+		return nil, err
+	}
+	c.labels = []string{"casewire"}
+	if cfg.Labels != nil {
+		c.labels = sanitizeLabels(cfg.Labels)
+	}
+	polite, err := rest.New(rest.Options{
+		BaseURL: cfg.BaseURL, API: "Jira", Auth: auth,
+		// Without Accept a refused credential is answered with a web page. Atlassian asks for a telling User-Agent.
+		Header: http.Header{"Accept": {"application/json"}, "User-Agent": {"casewire-jira/" + Version}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	c.jira, err = gojira.NewClient(polite.HTTPClient(), cfg.BaseURL)
+	if err != nil {
+		return nil, sdk.BadConfig("/base_url", "not an address: %w", err)
+	}
+	return c, nil
+}
+
+// authenticate picks the one way to sign in that is configured.
+func (c *Client) authenticate() (auth func(context.Context, *http.Request) error, err error) {
+	cred := Credential{Email: c.cfg.Email, APIToken: c.cfg.APIToken, Token: c.cfg.Token}
+	at := ""
+	if c.cfg.Credential != nil {
+		if cred != (Credential{}) {
+			return nil, sdk.BadConfig("/credential", "give either credential, or email, api_token and token beside it, not both")
+		}
+		cred, at = *c.cfg.Credential, "/credential"
+	}
+	basic := cred.Email != "" || !cred.APIToken.IsZero()
+	switch {
+	case basic && !cred.Token.IsZero():
+		return nil, sdk.BadConfig(at+"/token", "give either email and api_token, or token, not both")
+	case basic && cred.Email == "":
+		return nil, sdk.BadConfig(at+"/email", "missing: an API token belongs to an account")
+	case basic && cred.APIToken.IsZero():
+		return nil, sdk.BadConfig(at+"/api_token", "missing: make one at id.atlassian.com, Security, API tokens")
+	case basic:
+		c.secrets = []string{cred.APIToken.Reveal()}
+		return rest.Basic(cred.Email, cred.APIToken), nil
+	case !cred.Token.IsZero():
+		c.secrets = []string{cred.Token.Reveal()}
+		return rest.Bearer(cred.Token), nil
+	}
+	return nil, sdk.BadConfig(cmp.Or(at, "/api_token"), "no credential: give email and api_token (Cloud), or token (Data Center)")
+}
+
+// prioritize lays the configured priorities over the defaults.
+func (c *Client) prioritize() error {
+next:
+	for name, priority := range c.cfg.Priorities {
+		if strings.EqualFold(name, "other") {
+			c.otherPrio = priority
+			continue
+		}
+		for id, known := range severities {
+			if strings.EqualFold(name, known) {
+				c.priorities[id] = priority
+				continue next
+			}
+		}
+		return sdk.BadConfig("/priorities/"+name, "no such severity; there are %s and other", strings.Join(severities[:], ", "))
+	}
+	return nil
+}
+
+// priority returns the priority for an OCSF severity_id; empty to send none.
+func (c *Client) priority(severity int) string {
+	if severity >= 0 && severity < len(c.priorities) {
+		return c.priorities[severity]
+	}
+	return c.otherPrio
+}
+
+// projectKey accepts keys and ids: what can stand in a path and in JQL without quoting.
+func projectKey(s string) bool {
+	if s == "" || len(s) > 255 {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !(c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '_') {
+			return false
+		}
+	}
+	return true
+}
+
+// issueRef accepts an issue's id or key. Go-jira does not escape paths, so nothing else may pass.
+func issueRef(s string) bool {
+	dash := strings.LastIndexByte(s, '-')
+	if dash < 0 {
+		return digits(s)
+	}
+	return projectKey(s[:dash]) && !digits(s[:1]) && digits(s[dash+1:])
+}
+
+func digits(s string) bool {
+	for i := range len(s) {
+		if s[i] < '0' || s[i] > '9' {
+			return false
+		}
+	}
+	return s != "" && len(s) < 20
+}

@@ -1,0 +1,261 @@
+package jira
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/casewire/casewire/sdk"
+)
+
+// EnsureInput says what the case's issue should look like.
+type EnsureInput struct {
+	Project     string `json:"project,omitempty" doc:"Key of the project; default the connection's" pattern:"^[A-Za-z0-9_]*$"`
+	IssueType   string `json:"issue_type,omitempty" doc:"Name or id of the issue type; default the connection's"`
+	Title       string `json:"title" cw:"required" doc:"Summary; cut to 254 characters on one line"`
+	Description string `json:"description,omitempty" doc:"Text of the issue; cut to 32,767 characters of wiki markup"`
+	Format      string `json:"format,omitempty" doc:"What description and comment_on_update are written in" enum:"markdown,text" default:"markdown"`
+	SeverityID  *int   `json:"severity_id,omitempty" doc:"OCSF severity, turned into a priority by the connection's table" cw:"min=0,max=99"`
+	Priority    string `json:"priority,omitempty" doc:"Priority by name or id, instead of severity_id"`
+
+	Labels []string                   `json:"labels,omitempty" doc:"Further labels; white space becomes a dash"`
+	Fields map[string]json.RawMessage `json:"fields,omitempty" doc:"Further fields by id, such as customfield_10010, in the form that Jira's API takes"`
+	URL    string                     `json:"url,omitempty" doc:"Link to the alert, shown on top of the description"`
+
+	CommentOnUpdate string `json:"comment_on_update,omitempty" doc:"Comment to add when an existing issue is changed"`
+}
+
+// Ensured is the case's issue.
+type Ensured struct {
+	ID      string `json:"id" doc:"Id of the issue; it stays when the issue moves to another project"`
+	Key     string `json:"key" doc:"Key of the issue, such as SOC-24"`
+	URL     string `json:"url" doc:"Where people open it"`
+	Created bool   `json:"created" doc:"This key made the issue"`
+	Updated bool   `json:"updated" doc:"The issue was changed"`
+	Status  string `json:"status,omitempty" doc:"Name of its status when last read; Jira does not say it on create"`
+
+	ContentHash string   `json:"content_hash" doc:"Over title, description and fields as last written"`
+	SeverityID  *int     `json:"severity_id,omitempty" doc:"Severity as last written"`
+	Priority    string   `json:"priority,omitempty" doc:"Priority as last written"`
+	Labels      []string `json:"labels,omitempty" doc:"Labels written so far"`
+	Duplicates  []string `json:"duplicates,omitempty" doc:"Keys of further issues that carry the same mark; the oldest is used"`
+}
+
+// wanted is an EnsureInput made ready.
+type wanted struct {
+	project, issueType string
+	ref, key, hash     string
+	summary            string
+	description        string
+	priority           string
+	explicit           bool // the caller named the priority
+	severity           *int
+	labels             []string // without the mark
+	extra              map[string]json.RawMessage
+	comment            string
+}
+
+// Ensure makes sure that the call's key has exactly one issue. An issue known from an earlier call is updated by its id,
+// an issue found by its mark is adopted, and only then is one made, with one request that is never repeated when its
+// answer is lost.
+func (c *Client) Ensure(ctx context.Context, in EnsureInput) (Ensured, error) {
+	call := sdk.CallFrom(ctx)
+	w, err := c.want(call.Key, &in)
+	if err != nil {
+		return Ensured{}, err
+	}
+	prior, known, err := priorOutput[Ensured](call)
+	if err != nil {
+		return Ensured{}, err
+	}
+	known = known && digits(prior.ID)
+	switch {
+	case call.Resolve:
+		return c.resolve(ctx, w, prior, known)
+	case known && call.Attempt > 1 && !call.DryRun:
+		// An earlier attempt at this update may have arrived: look before the comment is written twice.
+		return c.refresh(ctx, w, prior)
+	case known:
+		return c.update(ctx, w, prior, call.DryRun)
+	}
+	if c.cfg.SearchBeforeCreate || repeated(call) {
+		found, others, err := c.find(ctx, w.project, w.ref)
+		if err != nil {
+			return Ensured{}, err
+		}
+		if found != nil {
+			out, err := c.adopt(ctx, found, others)
+			if err != nil {
+				return out, err
+			}
+			// Found although the host knows nothing of it: most likely an attempt of this very call made it.
+			made := repeated(call)
+			out, err = c.update(ctx, w, out, call.DryRun)
+			out.Created = made
+			return out, err
+		}
+	}
+	return c.create(ctx, w, call.DryRun)
+}
+
+// want checks and renders the input.
+func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
+	if key == "" {
+		return nil, sdk.Invalid("", "issue.ensure needs a key: it decides which alerts share an issue")
+	}
+	w := &wanted{
+		project: cmp.Or(in.Project, c.cfg.Project), issueType: cmp.Or(in.IssueType, c.cfg.IssueType),
+		ref: caseRef(key), key: key, severity: in.SeverityID, priority: in.Priority, explicit: in.Priority != "",
+		extra: in.Fields, summary: oneLine(in.Title, maxSummary),
+	}
+	if w.summary == "" {
+		return nil, sdk.Invalid("/title", "is empty: Jira wants a summary")
+	}
+	if !projectKey(w.project) {
+		return nil, sdk.Invalid("/project", "%q is not a project key such as SOC", w.project)
+	}
+	for name := range in.Fields {
+		if reserved[strings.ToLower(name)] {
+			return nil, sdk.Invalid("/fields/"+name, "has an input of its own")
+		}
+	}
+	text := renderer(in.Format)
+	w.description = text(in.Description, maxText)
+	if in.URL != "" {
+		link, ok := appendURL([]byte("[Open the alert|"), in.URL)
+		if !ok {
+			return nil, sdk.Invalid("/url", "is no web address")
+		}
+		head := string(link) + "]\n\n"
+		w.description = head + text(in.Description, maxText-units(head))
+	}
+	if in.CommentOnUpdate != "" {
+		w.comment = text(in.CommentOnUpdate, maxText)
+	}
+	if !w.explicit && in.SeverityID != nil {
+		w.priority = c.priority(*in.SeverityID)
+	}
+	w.labels = sanitizeLabels(c.labels, in.Labels)
+	w.hash = w.digest()
+	return w, nil
+}
+
+// maxSummary is the longest summary: Jira's message says "less than 255".
+const maxSummary = 254
+
+var reserved = map[string]bool{
+	"project": true, "issuetype": true, "summary": true, "description": true, "priority": true, "labels": true,
+}
+
+func renderer(format string) func(string, int) string {
+	if format == "text" {
+		return textToWiki
+	}
+	return markdownToWiki
+}
+
+// digest covers what an update would write over.
+func (w *wanted) digest() string {
+	if len(w.extra) == 0 {
+		return digest(w.summary, w.description)
+	}
+	parts := make([]string, 0, 2+2*len(w.extra))
+	parts = append(parts, w.summary, w.description)
+	for _, name := range slices.Sorted(maps.Keys(w.extra)) {
+		parts = append(parts, name, string(w.extra[name]))
+	}
+	return digest(parts...)
+}
+
+func (w *wanted) property() []entityProperty {
+	p := &property{V: 1, Ref: w.ref, Hash: w.hash, Severity: w.severity, Priority: w.priority}
+	if len(w.key) <= 1024 {
+		p.Key = w.key
+	}
+	return []entityProperty{{Key: propertyKey, Value: p}}
+}
+
+// create makes the issue, marked, in one request.
+func (c *Client) create(ctx context.Context, w *wanted, dry bool) (Ensured, error) {
+	out := Ensured{
+		Created: true, ContentHash: w.hash, SeverityID: w.severity, Priority: w.priority,
+		Labels: append(slices.Clip(w.labels), labelPrefix+w.ref),
+	}
+	if dry {
+		return out, nil
+	}
+	s, err := c.where(ctx) // before the write: a failure afterwards would cost its result
+	if err != nil {
+		return Ensured{}, err
+	}
+	fields := &issueFields{
+		Project: keyed(w.project), IssueType: named(w.issueType), Summary: w.summary, Priority: named(w.priority), Labels: out.Labels,
+	}
+	if w.description != "" {
+		fields.Description = &w.description
+	}
+	r := &request{
+		verb: "create issue in", noun: w.project, method: http.MethodPost, path: "rest/api/2/issue", outcome: writes,
+		body: &issueUpdate{Fields: fields.with(w.extra), Properties: w.property()},
+	}
+	var made createdIssue
+	if err := c.do(ctx, r, &made); err != nil {
+		return Ensured{}, err
+	}
+	if !digits(made.ID) || !issueRef(made.Key) {
+		return Ensured{}, c.unknown(r, "Jira's answer names no issue")
+	}
+	out.ID, out.Key, out.URL = made.ID, made.Key, s.browse(made.Key)
+	return out, nil
+}
+
+// resolve finds out what became of an earlier call with the same key, and changes nothing.
+func (c *Client) resolve(ctx context.Context, w *wanted, prior Ensured, known bool) (Ensured, error) {
+	if known {
+		have, err := c.read(ctx, prior)
+		if err != nil {
+			return Ensured{}, err
+		}
+		if len(c.changes(w, have)) > 0 {
+			return Ensured{}, sdk.Conflict("the update of %s did not arrive; it is safe to repeat", have.Key)
+		}
+		have.Updated = true
+		return have, nil
+	}
+	found, others, err := c.find(ctx, w.project, w.ref)
+	if err != nil {
+		return Ensured{}, err
+	}
+	if found == nil {
+		return Ensured{}, sdk.Unresolved("no issue in %s has the label %s%s yet", w.project, labelPrefix, w.ref)
+	}
+	out, err := c.adopt(ctx, found, others)
+	out.Created = true
+	return out, err
+}
+
+// adopt describes an issue that was found by its mark as it is now.
+func (c *Client) adopt(ctx context.Context, is *issue, others []string) (Ensured, error) {
+	s, err := c.where(ctx)
+	if err != nil {
+		return Ensured{}, err
+	}
+	p, _ := is.mark()
+	return Ensured{
+		ID: is.ID, Key: is.Key, URL: s.browse(is.Key), Status: is.name("status"), ContentHash: p.Hash,
+		SeverityID: p.Severity, Priority: p.Priority, Labels: is.labels(), Duplicates: others,
+	}, nil
+}
+
+// read fetches a known issue's present state.
+func (c *Client) read(ctx context.Context, prior Ensured) (Ensured, error) {
+	is, err := c.fetch(ctx, prior.ID)
+	if err != nil {
+		return Ensured{}, gone(err, prior)
+	}
+	return c.adopt(ctx, is, prior.Duplicates)
+}

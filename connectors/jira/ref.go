@@ -1,0 +1,66 @@
+package jira
+
+import (
+	"crypto/sha256"
+	"encoding/base32"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+
+	"github.com/casewire/casewire/sdk"
+)
+
+// labelPrefix begins the label by which an issue is found again.
+const labelPrefix = "cw-"
+
+// refLen is the length of a ref: 16 bytes in base32 without padding.
+const refLen = 26
+
+var base32hex = base32.HexEncoding.WithPadding(base32.NoPadding)
+
+// caseRef derives the reference that stands for an idempotency key in Jira. It is the same for every host and needs no
+// quoting in JQL: lower-case letters and digits only.
+func caseRef(key string) string {
+	sum := sha256.Sum256([]byte("cwcase1" + key))
+	return strings.ToLower(base32hex.EncodeToString(sum[:16]))
+}
+
+// digest is a short hash over parts, each prefixed by its length so that ("ab","c") differs from ("a","bc").
+func digest(parts ...string) string {
+	h := sha256.New()
+	var n [4]byte
+	for _, p := range parts {
+		n[0], n[1], n[2], n[3] = byte(len(p)>>24), byte(len(p)>>16), byte(len(p)>>8), byte(len(p))
+		h.Write(n[:])
+		h.Write([]byte(p))
+	}
+	var sum [sha256.Size]byte
+	return hex.EncodeToString(h.Sum(sum[:0])[:8])
+}
+
+// isRef says whether s has the form of a ref.
+func isRef(s string) bool {
+	if len(s) != refLen {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; !(c >= '0' && c <= '9' || c >= 'a' && c <= 'v' || c >= 'A' && c <= 'V') {
+			return false
+		}
+	}
+	return true
+}
+
+// repeated says whether an earlier attempt with the same key may have reached Jira.
+func repeated(call sdk.Call) bool { return call.Attempt > 1 || !call.FirstSent.IsZero() }
+
+// priorOutput decodes what the last successful call with the same key returned; false when there was none.
+func priorOutput[T any](call sdk.Call) (out T, ok bool, err error) {
+	if len(call.Prior) == 0 || string(call.Prior) == "null" {
+		return out, false, nil
+	}
+	if err := json.Unmarshal(call.Prior, &out); err != nil {
+		return out, false, sdk.Invalid("", "the output of the earlier call with this key cannot be read: %w", err)
+	}
+	return out, true, nil
+}

@@ -1,0 +1,134 @@
+package jira
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/casewire/casewire/sdk"
+)
+
+// change is one part of an update.
+type change int
+
+const (
+	changeContent change = iota + 1
+	changePriority
+	changeLabels
+)
+
+// changes says what an update has to write over have. Title, description and fields are written only if they are not
+// what was written last, so that people's edits stay until there is news; a severity only ever raises the priority; labels
+// are only added.
+func (c *Client) changes(w *wanted, have Ensured) []change {
+	var out []change
+	if w.hash != have.ContentHash {
+		out = append(out, changeContent)
+	}
+	if w.priority != "" && w.priority != have.Priority && (w.explicit || rank(w.severity) > rank(have.SeverityID)) {
+		out = append(out, changePriority)
+	}
+	for _, l := range w.labels {
+		if !contains(have.Labels, l) {
+			return append(out, changeLabels)
+		}
+	}
+	return out
+}
+
+// rank orders severities; unknown and other (99) are lowest.
+func rank(severity *int) int {
+	if severity == nil {
+		return -1
+	}
+	if *severity < 0 || *severity >= len(severities) {
+		return 0
+	}
+	return *severity
+}
+
+// update brings the issue have up to date with one request, or none if nothing changed.
+func (c *Client) update(ctx context.Context, w *wanted, have Ensured, dry bool) (Ensured, error) {
+	have.Created, have.Updated = false, false
+	todo := c.changes(w, have)
+	if len(todo) == 0 {
+		return have, nil
+	}
+	have.Updated = true
+	if dry {
+		return have, nil
+	}
+	fields, body := &issueFields{}, &issueUpdate{Update: map[string][]map[string]any{}}
+	next := *w
+	next.priority, next.severity = have.Priority, have.SeverityID
+	if rank(w.severity) > rank(have.SeverityID) {
+		next.severity = w.severity
+	}
+	content := false
+	for _, t := range todo {
+		switch t {
+		case changeContent:
+			content = true
+			fields.Summary, fields.Description = w.summary, &w.description
+		case changePriority:
+			fields.Priority, next.priority = named(w.priority), w.priority
+		case changeLabels:
+			labels := slices.Clone(have.Labels)
+			for _, l := range w.labels {
+				if !contains(labels, l) {
+					labels = append(labels, l)
+					body.Update["labels"] = append(body.Update["labels"], map[string]any{"add": l})
+				}
+			}
+			have.Labels = labels
+		}
+	}
+	switch {
+	case content:
+		body.Fields = fields.with(w.extra)
+	case fields.Priority != nil:
+		body.Fields = fields
+	}
+	if w.comment != "" {
+		body.Update["comment"] = []map[string]any{{"add": map[string]string{"body": w.comment}}}
+	}
+	body.Properties = next.property()
+	path := "rest/api/2/issue/" + have.ID
+	if !c.cfg.NotifyUsers {
+		path += "?notifyUsers=false"
+	}
+	// Repeating an edit does no harm: it sets what it sets, and a repeated attempt reads the issue first.
+	err := c.do(ctx, &request{verb: "update issue", noun: have.Key, method: http.MethodPut, path: path, body: body, outcome: repeatable}, nil)
+	if err != nil {
+		return Ensured{}, gone(err, have)
+	}
+	have.ContentHash, have.Priority, have.SeverityID = w.hash, next.priority, next.severity
+	return have, nil
+}
+
+// refresh updates from the issue's present state instead of from what was returned last.
+func (c *Client) refresh(ctx context.Context, w *wanted, prior Ensured) (Ensured, error) {
+	have, err := c.read(ctx, prior)
+	if err != nil {
+		return Ensured{}, err
+	}
+	done := len(c.changes(w, prior)) > 0 && len(c.changes(w, have)) == 0
+	out, err := c.update(ctx, w, have, false)
+	out.Updated = out.Updated || done
+	return out, err
+}
+
+// gone turns "not found" for an issue that there was into a sentence about it. No second issue is made: whoever deleted
+// the first had a reason.
+func gone(err error, have Ensured) error {
+	var e *sdk.Error
+	if !errors.As(err, &e) || e.Code != codes.NotFound {
+		return err
+	}
+	out := sdk.NotFound("issue %s (id %s) is gone: it was deleted, or the account may no longer see it; no second one is made by itself", have.Key, have.ID)
+	out.HTTPStatus, out.RequestID, out.Err = e.HTTPStatus, e.RequestID, err
+	return out
+}
