@@ -58,14 +58,16 @@ type wiki struct {
 	limit, room int
 	bounded     bool
 	full        bool
+	started     bool // a line was written, if only an empty one
 	block       bool // inside {noformat}
 }
 
 func (w *wiki) raw(s string) {
-	if w.b.Len() > 0 {
+	if w.started {
 		w.b.WriteByte('\n')
 		w.units++
 	}
+	w.started = true
 	w.b.WriteString(s)
 	w.units += units(s)
 }

@@ -1,0 +1,134 @@
+package thehive
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/casewire/casewire/sdk"
+	"github.com/casewire/casewire/sdk/rest"
+)
+
+// Config is the configuration of a connection.
+type Config struct {
+	BaseURL    string      `json:"base_url" cw:"required,format=uri" doc:"Address of TheHive, without /api" example:"https://thehive.example"`
+	APIKey     sdk.Secret  `json:"api_key,omitzero" doc:"API key of a user of the organisation, with the permissions to manage alerts, cases and observables"`
+	Credential *Credential `json:"credential,omitempty" doc:"The API key as an object, for a credential that several connections share"`
+
+	Organisation string `json:"organisation,omitempty" doc:"Organisation to work in; default the user's own" cw:"maxlen=128"`
+	AlertType    string `json:"alert_type,omitempty" doc:"Type of the alerts. It is part of what makes an alert unique: do not change it later" default:"casewire" cw:"maxlen=32"`
+	Source       string `json:"source,omitempty" doc:"Source of the alerts; default the tenant's or the connection's name. It is part of what makes an alert unique: do not change it later" cw:"maxlen=32"`
+	TLP          string `json:"tlp,omitempty" doc:"Traffic light of what is made, unless the flow says: clear, green, amber, amber+strict, red" default:"amber"`
+	PAP          string `json:"pap,omitempty" doc:"Permissible actions, unless the flow says: clear, green, amber, red" default:"amber"`
+	CaseTemplate string `json:"case_template,omitempty" doc:"Template of new cases, unless the flow says" cw:"maxlen=128"`
+}
+
+// Credential is what a connection signs in with.
+type Credential struct {
+	APIKey sdk.Secret `json:"api_key" cw:"required" doc:"API key"`
+}
+
+// Client is a connection to one organisation of TheHive.
+type Client struct {
+	cfg       Config
+	api       *rest.Client
+	site      string // base_url without a slash at the end
+	alertType string
+	source    string
+
+	server   atomic.Pointer[server]
+	serverMu sync.Mutex
+}
+
+// maxPart is TheHive's limit for an alert's type and source.
+const maxPart = 32
+
+func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
+	cfg.AlertType, cfg.TLP, cfg.PAP = cmp.Or(cfg.AlertType, "casewire"), cmp.Or(cfg.TLP, "amber"), cmp.Or(cfg.PAP, "amber")
+	c := &Client{cfg: cfg, site: strings.TrimRight(cfg.BaseURL, "/")}
+	u, err := url.Parse(cfg.BaseURL)
+	switch {
+	case err != nil || u.Host == "":
+		return nil, sdk.BadConfig("/base_url", "not an address; write it like https://thehive.example")
+	case u.User != nil:
+		return nil, sdk.BadConfig("/base_url", "must not hold a user or password; use api_key")
+	case u.RawQuery != "" || u.Fragment != "":
+		return nil, sdk.BadConfig("/base_url", "must not have a query or fragment")
+	case strings.Contains(u.Path+"/", "/api/"):
+		return nil, sdk.BadConfig("/base_url", "must end before /api: the connector adds the path of the API")
+	}
+	key := cfg.APIKey
+	if cfg.Credential != nil {
+		if !key.IsZero() {
+			return nil, sdk.BadConfig("/credential", "give either credential or api_key, not both")
+		}
+		key = cfg.Credential.APIKey
+	}
+	if key.IsZero() {
+		return nil, sdk.BadConfig("/api_key", "missing: a user's API key is made in TheHive under the user's settings")
+	}
+	if c.alertType, err = part("/alert_type", cfg.AlertType); err != nil {
+		return nil, err
+	}
+	if cfg.Source != "" {
+		if c.source, err = part("/source", cfg.Source); err != nil {
+			return nil, err
+		}
+	} else {
+		c.source = defaultSource(cmp.Or(env.Tenant, env.Connection))
+	}
+	if _, ok := tlpLevel(cfg.TLP); !ok {
+		return nil, sdk.BadConfig("/tlp", "%q is none of clear, green, amber, amber+strict, red", cfg.TLP)
+	}
+	if _, ok := papLevel(cfg.PAP); !ok {
+		return nil, sdk.BadConfig("/pap", "%q is none of clear, green, amber, red", cfg.PAP)
+	}
+	header := http.Header{"Accept": {"application/json"}, "User-Agent": {"casewire-thehive/" + Version}}
+	if cfg.Organisation != "" {
+		if strings.ContainsAny(cfg.Organisation, "\r\n") {
+			return nil, sdk.BadConfig("/organisation", "must be one line")
+		}
+		header.Set("X-Organisation", cfg.Organisation)
+	}
+	c.api, err = rest.New(rest.Options{
+		BaseURL: cfg.BaseURL, API: "TheHive", Auth: rest.Bearer(key), Header: header, Explain: explain,
+		RequestIDHeaders: []string{"X-Request-Id"},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// part checks a configured part of an alert's identity. TheHive compares it with regard to case, people do not.
+func part(field, s string) (string, error) {
+	switch {
+	case units(s) > maxPart:
+		return "", sdk.BadConfig(field, "is longer than %d characters", maxPart)
+	case strings.ContainsAny(s, ";\r\n\t"):
+		return "", sdk.BadConfig(field, "must not contain a semicolon or a line break")
+	}
+	return s, nil
+}
+
+// defaultSource makes a source of the tenant's or connection's name: lower case, 32 characters, and still its own when it
+// had to be cut.
+func defaultSource(name string) string {
+	s := strings.ToLower(strings.Map(func(r rune) rune {
+		if r == ';' || r < ' ' {
+			return '-'
+		}
+		return r
+	}, strings.TrimSpace(name)))
+	if s == "" {
+		return "casewire"
+	}
+	if units(s) > maxPart {
+		return cutUnits(s, maxPart-9) + "-" + digest(s)[:8]
+	}
+	return s
+}

@@ -1,0 +1,90 @@
+package thehive
+
+import "strings"
+
+// level is how strict a marking is; a higher one tells fewer people.
+type level int
+
+const (
+	clear level = iota
+	green
+	amber
+	amberStrict
+	red
+)
+
+// tlpLevel reads a TLP by name, in the spellings that are in use. White is the old name of clear.
+func tlpLevel(name string) (level, bool) {
+	n := strings.ToLower(strings.TrimSpace(name))
+	n = strings.TrimPrefix(n, "tlp:")
+	switch strings.NewReplacer(" ", "", "+", "", "-", "", "_", "").Replace(n) {
+	case "clear", "white":
+		return clear, true
+	case "green":
+		return green, true
+	case "amber":
+		return amber, true
+	case "amberstrict":
+		return amberStrict, true
+	case "red":
+		return red, true
+	}
+	return 0, false
+}
+
+// papLevel reads a PAP by name; it has no amber+strict.
+func papLevel(name string) (level, bool) {
+	l, ok := tlpLevel(strings.TrimPrefix(strings.ToLower(strings.TrimSpace(name)), "pap:"))
+	return l, ok && l != amberStrict
+}
+
+func (l level) String() string { return [...]string{"clear", "green", "amber", "amber+strict", "red"}[l] }
+
+// tlp is the number that a server of this version means by l. TheHive 5.2 renumbered: before it, red was 3 and
+// amber+strict did not exist, so that sending a 3 for red to a newer server silently lowers the marking. On an old server
+// amber+strict becomes red, the next stricter one.
+func (s *server) tlp(l level) int {
+	if s.oldTLP && l >= amberStrict {
+		return 3
+	}
+	return int(l)
+}
+
+// tlpOf is the reverse of tlp.
+func (s *server) tlpOf(n int) level {
+	if s.oldTLP && n >= 3 {
+		return red
+	}
+	return level(min(max(n, 0), int(red)))
+}
+
+// pap is the number of a PAP: clear 0 to red 3.
+func pap(l level) int {
+	if l == red {
+		return 3
+	}
+	return int(l)
+}
+
+func papOf(n int) level {
+	if n >= 3 {
+		return red
+	}
+	return level(max(n, 0))
+}
+
+// severity turns an OCSF severity_id into TheHive's 1 (low) to 4 (critical); what is unknown counts as medium.
+func severity(id *int) int {
+	if id == nil {
+		return 2
+	}
+	switch *id {
+	case 1, 2:
+		return 1
+	case 4:
+		return 3
+	case 5, 6:
+		return 4
+	}
+	return 2
+}
