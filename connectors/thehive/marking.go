@@ -38,7 +38,9 @@ func papLevel(name string) (level, bool) {
 	return l, ok && l != amberStrict
 }
 
-func (l level) String() string { return [...]string{"clear", "green", "amber", "amber+strict", "red"}[l] }
+func (l level) String() string {
+	return [...]string{"clear", "green", "amber", "amber+strict", "red"}[l]
+}
 
 // tlp is the number that a server of this version means by l. TheHive 5.2 renumbered: before it, red was 3 and
 // amber+strict did not exist, so that sending a 3 for red to a newer server silently lowers the marking. On an old server

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"strings"
+	"time"
 
 	"github.com/casewire/casewire/sdk"
 )
@@ -35,8 +36,11 @@ func digest(parts ...string) string {
 	return hex.EncodeToString(h.Sum(sum[:0])[:8])
 }
 
-// repeated says whether an earlier attempt with the same key may have reached TheHive.
-func repeated(call sdk.Call) bool { return call.Attempt > 1 || !call.FirstSent.IsZero() }
+// repeated says whether an earlier attempt with the same key may have been made. A host may set FirstSent to the start of
+// the first attempt itself, which is moments ago; an attempt that some other run or host began is older.
+func repeated(call sdk.Call) bool {
+	return call.Attempt > 1 || !call.FirstSent.IsZero() && time.Since(call.FirstSent) > 2*time.Second
+}
 
 // priorOutput decodes what the last successful call with the same key returned; false when there was none.
 func priorOutput[T any](call sdk.Call) (out T, ok bool, err error) {
