@@ -50,8 +50,8 @@ const (
 	ReasonPluginCrashed  = "PLUGIN_CRASHED"
 	ReasonTooLarge       = "TOO_LARGE"
 	ReasonDraining       = "DRAINING"
-	ReasonPanic          = "PANIC"   // a handler of the connector panicked
-	ReasonBackoff        = "BACKOFF" // the connector is down; it is started again after RetryAfter
+	ReasonPanic          = "PANIC"      // a handler of the connector panicked
+	ReasonBackoff        = "BACKOFF"    // the connector is down; it is started again after RetryAfter
 	ReasonUnresolved     = "UNRESOLVED" // MODE_RESOLVE: not found, and the window is not over
 )
 

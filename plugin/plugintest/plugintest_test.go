@@ -67,8 +67,10 @@ func TestHandlersReturnPlainErrors(t *testing.T) {
 func TestPanicIsAnAnswer(t *testing.T) {
 	t.Parallel()
 	c := plugintest.Join(t, &funcs{
-		check:  func(context.Context) (*connectorv1.CheckResponse, error) { panic("check") },
-		invoke: func(*connectorv1.InvokeRequest, connectorv1.Connector_InvokeServer) error { panic(errors.New("invoke")) },
+		check: func(context.Context) (*connectorv1.CheckResponse, error) { panic("check") },
+		invoke: func(*connectorv1.InvokeRequest, connectorv1.Connector_InvokeServer) error {
+			panic(errors.New("invoke"))
+		},
 	})
 	_, err := c.Check(t.Context(), &connectorv1.CheckRequest{})
 	_, serr := invoke(t, c, nil)

@@ -1,0 +1,116 @@
+package launch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	goplugin "github.com/hashicorp/go-plugin"
+	"github.com/hashicorp/go-plugin/runner"
+
+	"github.com/casewire/casewire/plugin"
+)
+
+// How long each measure of Stop has to help.
+const (
+	exitWait = 2500 * time.Millisecond // after the lifeline is closed; a connector gives itself 2 s
+	termWait = time.Second
+	killWait = 5 * time.Second
+)
+
+// Exec starts an executable as a process of its own.
+type Exec struct {
+	// Path of the executable; empty means the one that is running, which is how a bundled connector is started. It is not
+	// searched for.
+	Path string
+	Args []string // without the program's name
+	// Env is the whole environment but for go-plugin's own variables; nil means DefaultEnv.
+	Env []string
+}
+
+// Launch starts the process and connects to it.
+func (e Exec) Launch(ctx context.Context, h *Host, name string) (Process, error) {
+	p, err := e.launch(ctx, h, name)
+	if err != nil {
+		return nil, fmt.Errorf("start connector %s: %w", name, err)
+	}
+	return p, nil
+}
+
+func (e Exec) launch(ctx context.Context, h *Host, name string) (*process, error) {
+	path, err := e.path()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, h.opts.StartTimeout)
+	defer cancel()
+	log := h.log.With("connector", name)
+	out := newOutput(log, h.opts.Redact)
+	p := &process{log: log, out: out}
+	env := e.Env
+	if env == nil {
+		env = DefaultEnv()
+	}
+	p.client = goplugin.NewClient(&goplugin.ClientConfig{
+		HandshakeConfig:  plugin.Handshake(),
+		Plugins:          plugin.Plugins(nil),
+		AllowedProtocols: []goplugin.Protocol{goplugin.ProtocolGRPC},
+		Logger:           hclog.NewNullLogger(),
+		StartTimeout:     h.opts.StartTimeout,
+		SkipHostEnv:      true,
+		UnixSocketConfig: &goplugin.UnixSocketConfig{TempDir: h.dir},
+		GRPCDialOptions:  plugin.DialOptions(),
+		// What a connector prints through its os.Stdout and os.Stderr once go-plugin has replaced them.
+		SyncStdout: out.stream("stdout", false),
+		SyncStderr: out.stream("stderr", true),
+		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, dir string) (runner.Runner, error) {
+			cmd := &exec.Cmd{Path: path, Args: append([]string{name}, e.Args...), Dir: dir}
+			cmd.Env = append(append(cmd.Env, env...), "TMPDIR="+dir)
+			cmd.Env = append(cmd.Env, spec.Env...) // cookie, versions, socket directory
+			p.child.Store(newChild(h, name, dir, cmd, out))
+			return p.child.Load(), ctx.Err()
+		},
+	})
+	connected := make(chan error, 1)
+	go func() { connected <- p.connect() }()
+	select {
+	case err = <-connected:
+	case <-ctx.Done():
+		// Whatever connect waits for ends with the process.
+		err = context.Cause(ctx)
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("it could not be called within %v", h.opts.StartTimeout)
+		}
+		p.Kill()
+		if late := <-connected; late == nil {
+			err = errors.Join(err, ctx.Err())
+		}
+	}
+	if err != nil {
+		if c := p.child.Load(); c != nil && c.ID() != "" {
+			p.Kill()
+			err = fmt.Errorf("%w (%s)", err, c.Diagnose(ctx))
+		}
+		p.Stop(ctx, 0)
+		return nil, err
+	}
+	p.log = log.With("pid", p.PID())
+	return p, nil
+}
+
+func (e Exec) path() (string, error) {
+	if e.Path != "" {
+		return filepath.Abs(e.Path)
+	}
+	if selfPath != "" {
+		if _, err := os.Stat(selfPath); err == nil {
+			return selfPath, nil
+		}
+	}
+	return os.Executable()
+}
