@@ -1,0 +1,117 @@
+package catalog
+
+import (
+	"context"
+	"errors"
+	"io"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/casewire/casewire/plugin"
+	"github.com/casewire/casewire/plugin/connectorv1"
+)
+
+// Poll runs a trigger once from the cursor until it has caught up. Each batch is handed to on, and acknowledged when on
+// returns nil: by then its events and its cursor are durable together. An event over the size limit is moved to the
+// batch's rejected objects, so that one of them does not hold up all others. Errors are *plugin.Error; one of on is the
+// cause of what Poll returns. What was acknowledged stays so whatever Poll returns.
+func (c *Catalog) Poll(ctx context.Context, connection, trigger string, cursor []byte, on func(context.Context, *connectorv1.Batch) error) error {
+	for replayed := false; ; replayed = true {
+		cn, in, e := c.acquire(ctx, connection)
+		if e != nil {
+			return e
+		}
+		p := poll{in: in, cn: cn, a: attempt{verb: "poll of " + trigger, connection: connection, harmless: true}}
+		e = p.run(ctx, trigger, cursor, on)
+		if e != nil && e.Reason == plugin.ReasonConfigMismatch && !replayed && p.seq == 0 {
+			e = in.sup.replay(ctx, in, cn)
+			in.leave()
+			if e == nil {
+				continue
+			}
+			return e
+		}
+		in.leave()
+		return asError(e)
+	}
+}
+
+type poll struct {
+	in  *instance
+	cn  *conn
+	a   attempt
+	seq uint64 // of the last batch
+}
+
+func (p *poll) run(ctx context.Context, trigger string, cursor []byte, on func(context.Context, *connectorv1.Batch) error) *plugin.Error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s, err := p.in.client.Consume(ctx)
+	if err != nil {
+		return p.in.failure(ctx, p.a, err)
+	}
+	p.a.sent = true
+	open := &connectorv1.Open{Call: newCall(ctx, p.cn), Trigger: trigger, Mode: connectorv1.ConsumeMode_CONSUME_MODE_POLL, Cursor: cursor}
+	// A failed send says nothing; the reason comes with Recv.
+	if err := s.Send(&connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Open{Open: open}}); err != nil && !errors.Is(err, io.EOF) {
+		return p.in.failure(ctx, p.a, err)
+	}
+	var fault *plugin.Error
+	for {
+		m, err := s.Recv()
+		if errors.Is(err, io.EOF) {
+			return fault
+		}
+		if err != nil {
+			return p.in.failure(ctx, p.a, err)
+		}
+		switch k := m.GetKind().(type) {
+		case *connectorv1.ConsumeResponse_Batch:
+			fault = nil
+			if e := p.take(ctx, k.Batch, on); e != nil {
+				return e
+			}
+			ack := &connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Ack{Ack: &connectorv1.Ack{Through: p.seq}}}
+			if err := s.Send(ack); err != nil && !errors.Is(err, io.EOF) {
+				return p.in.failure(ctx, p.a, err)
+			}
+		case *connectorv1.ConsumeResponse_Idle:
+			// A fault that the trigger waits out. If the poll ends without another batch, that is why.
+			if e := plugin.UnmarshalStatus(k.Idle.GetStatus()); e != nil {
+				fault = e
+				p.in.sup.log.Warn("trigger waits out a fault", "connection", p.cn.spec.Name, "trigger", trigger, "error", e)
+			}
+		}
+	}
+}
+
+func (p *poll) take(ctx context.Context, b *connectorv1.Batch, on func(context.Context, *connectorv1.Batch) error) *plugin.Error {
+	if b.GetSeq() != p.seq+1 {
+		return p.in.lie(p.a, codes.Internal, "batch %d follows batch %d", b.GetSeq(), p.seq)
+	}
+	if n := len(b.GetCursor()); n > plugin.MaxCursor {
+		return p.in.lie(p.a, codes.OutOfRange, "the cursor has %d bytes, more than %d", n, plugin.MaxCursor)
+	}
+	b.Events, b.Rejected = rejectOversize(b.GetEvents(), b.GetRejected())
+	p.in.sup.cat.saveState(p.cn, b.GetConnectionState())
+	if err := on(ctx, b); err != nil {
+		return refusedBy(p.a, err)
+	}
+	p.seq = b.GetSeq()
+	return nil
+}
+
+// rejectOversize moves events that are too large to the rejected objects. They are kept whole there.
+func rejectOversize(events []*connectorv1.Event, rejected []*connectorv1.Rejected) ([]*connectorv1.Event, []*connectorv1.Rejected) {
+	keep := events[:0]
+	for _, e := range events {
+		if len(e.GetData()) <= plugin.MaxEvent {
+			keep = append(keep, e)
+			continue
+		}
+		rejected = append(rejected, &connectorv1.Rejected{
+			Source: e.GetSource(), Subject: e.GetSubject(), Reason: "event " + e.GetId() + " is over the size limit of 1 MiB", Raw: e.GetData(),
+		})
+	}
+	return keep, rejected
+}
