@@ -66,9 +66,9 @@ func (in *instance) judge(ctx context.Context, a attempt, e *plugin.Error) {
 		e.Origin, e.Err = plugin.OriginHost, cause
 		if e.Code == codes.DeadlineExceeded {
 			in.prod() // a hung connector shows like this
-			say("%s: no answer in time", a.what)
+			say("%s: no answer in time", a.what())
 		} else {
-			say("%s: cancelled", a.what)
+			say("%s: cancelled", a.what())
 		}
 		return
 	}

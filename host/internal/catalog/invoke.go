@@ -139,7 +139,7 @@ func (r *receiver) receive(ctx context.Context, s grpc.ClientStream) (*connector
 			}
 		case *connectorv1.InvokeResponse_Blob:
 			if r.onEvent == nil {
-				e := hostError(codes.Unimplemented, "%s: it answers with a file, and this caller takes none", r.a.what)
+				e := hostError(codes.Unimplemented, "%s: it answers with a file, and this caller takes none", r.a.what())
 				e.SideEffect = plugin.EffectUnknown
 				return nil, e
 			}

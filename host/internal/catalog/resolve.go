@@ -150,7 +150,7 @@ func (r *resolver) run(ctx context.Context, call *connectorv1.CallContext) {
 	}
 	var e *plugin.Error
 	if errors.Is(err, io.EOF) {
-		e = hostError(codes.Unavailable, "%s: the connector ended the stream without an answer", r.a.what)
+		e = hostError(codes.Unavailable, "%s: the connector ended the stream without an answer", r.a.what())
 		e.Reason = reasonStreamEnded
 	} else {
 		e = r.in.failure(ctx, r.a, err)
@@ -236,7 +236,7 @@ func (r *resolver) deliver(o *connectorv1.HintOutcome) {
 	defer r.mu.Unlock()
 	slots := r.pending[o.GetId()]
 	if len(slots) == 0 {
-		r.in.sup.log.Warn("connector resolves a hint that nobody waits for", "connection", r.key.connection, "trigger", r.key.trigger)
+		r.in.sup.log.Debug("connector resolves a hint that nobody waits for", "connection", r.key.connection, "trigger", r.key.trigger)
 		return
 	}
 	delete(r.pending, o.GetId())
