@@ -38,7 +38,7 @@ type Store interface {
 // Inbox holds hints and events.
 type Inbox interface {
 	// AddHints keeps hints; one whose (connection, trigger, id) is waiting already is not kept twice. It returns how many
-	// were new.
+	// were new. One that is being looked up counts as new once, and stays when that look-up is Done: what it saw may be older.
 	AddHints(ctx context.Context, hints []Hint) (int, error)
 	// ClaimHints leases up to limit due hints of a trigger, oldest first. A lease that lapses makes them due again.
 	ClaimHints(ctx context.Context, c HintClaim) ([]Hint, error)
@@ -75,7 +75,8 @@ type Runs interface {
 	ListRuns(ctx context.Context, f RunFilter) ([]Run, error)
 	// CountRuns counts runs by state.
 	CountRuns(ctx context.Context) (map[RunState]int, error)
-	// AddRuns enqueues runs that no event brought: replays, calls from outside.
+	// AddRuns enqueues runs that no event brought: replays, calls from outside. A run whose ID is known already is not
+	// enqueued again; the run that has it is returned in its place.
 	AddRuns(ctx context.Context, runs []NewRun) ([]Run, error)
 	// NextDue says when the earliest waiting run or hint is due; zero when there is none.
 	NextDue(ctx context.Context) (time.Time, error)
@@ -101,7 +102,7 @@ type Effects interface {
 type DeadLetters interface {
 	AddDeadLetters(ctx context.Context, dl []DeadLetter) error
 	ListDeadLetters(ctx context.Context, f DeadLetterFilter) ([]DeadLetter, error)
-	// ResolveDeadLetter marks a dead letter as replayed or dropped.
+	// ResolveDeadLetter marks a dead letter as replayed or dropped; ErrNotFound if there is none or it was resolved before.
 	ResolveDeadLetter(ctx context.Context, id, resolution string, at time.Time) error
 }
 
@@ -202,8 +203,12 @@ type EventFilter struct {
 
 // Object is a source object at its newest revision. GroupKey is set by the first event and stays: the correlation id if
 // there was one, else the key; it is what grouping by incident uses.
+//
+// Objects whose aliases meet are one object from then on: Key is the smallest of their keys, and FirstKey and GroupKey
+// are those of the oldest, so that a case that was named after it is found again.
 type Object struct {
 	Key, Rev, Digest, GroupKey string
+	FirstKey                   string // the key it had first; it never changes
 	Source, EventID            string
 	Updated                    time.Time
 }
@@ -238,10 +243,10 @@ type NewRun struct {
 	ID          string // empty: the store makes one
 	Flow        string
 	FlowVersion string
-	// GroupBy "incident" takes the object's group key as CaseKey; anything else its key. CaseKey overrides it.
+	// GroupBy "incident" takes the object's group key as CaseKey; anything else its (first) key. CaseKey overrides it.
 	GroupBy              string
 	CaseKey              string
-	OrderKey             string // empty: the event's object key
+	OrderKey             string // empty: the event's (first) object key; without an event, no order
 	Connection, Trigger  string
 	EventSource, EventID string
 	Input                json.RawMessage // for runs that no event started
@@ -338,7 +343,8 @@ const (
 	EffectIntent  EffectState = "intent"  // about to be sent, or sent
 	EffectDone    EffectState = "done"    // the vendor confirmed
 	EffectUnknown EffectState = "unknown" // the answer was lost
-	EffectNone    EffectState = "none"    // surely not done; free to try again
+	// EffectNone means surely not done: free to try again. An effect that was done before goes back to done instead.
+	EffectNone EffectState = "none"
 )
 
 // Effect is one entry of the ledger.
