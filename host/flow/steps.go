@@ -271,7 +271,8 @@ func (l *loader) pacing(s *Step, n *yamldoc.Node, path string) {
 	if v := r.Get("limit"); v != nil {
 		s.Retry.Limit = l.duration(v, at+".limit", maxPause)
 		if s.Retry.Limit > 0 && s.Retry.Limit < s.Retry.Base {
-			l.out.Errorf(v.Pos, at+".limit", "", "the longest pause (%s) is shorter than the first (%s)", s.Retry.Limit, s.Retry.Base)
+			l.out.Errorf(v.Pos, at+".limit", "", "the longest pause (%s) is shorter than the first (%s)",
+				yamldoc.FormatDuration(s.Retry.Limit), yamldoc.FormatDuration(s.Retry.Base))
 		}
 	}
 	if v := r.Get("on"); v != nil {
@@ -309,7 +310,7 @@ func (l *loader) duration(n *yamldoc.Node, path string, most time.Duration) time
 		l.out.Errorf(n.Pos, path, "", "%v", err)
 		return 0
 	case v == 0 || v > most:
-		l.out.Errorf(n.Pos, path, "", "must be more than zero and at most %s, not %s", most, n.Text)
+		l.out.Errorf(n.Pos, path, "", "must be more than zero and at most %s, not %s", yamldoc.FormatDuration(most), n.Text)
 		return 0
 	}
 	return v

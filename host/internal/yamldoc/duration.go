@@ -73,3 +73,19 @@ func (n *Node) Duration() (time.Duration, error) {
 	}
 	return 0, fmt.Errorf("must be a duration such as 30s, not %s", n.Describe())
 }
+
+// FormatDuration writes a duration as people do: 1h, not 1h0m0s.
+func FormatDuration(d time.Duration) string {
+	const day = 24 * time.Hour
+	if d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	return s
+}

@@ -78,6 +78,8 @@ func (d *document) cause(line int, text string) (int, int, string) {
 			return l, col, "a value that begins with " + value[:1] + " must be in quotes"
 		case strings.HasPrefix(value, "{{"):
 			return l, col, `expressions are written "${{ … }}"`
+		case strings.HasPrefix(value, "[") && !strings.Contains(value, "]"), strings.HasPrefix(value, "{") && !strings.Contains(value, "}"):
+			return l, col, "close the " + value[:1] + ", or put the whole value in quotes"
 		case strings.HasPrefix(value, "[") && !strings.HasSuffix(value, "]"), strings.HasPrefix(value, "{") && !strings.HasSuffix(value, "}"),
 			(value[0] == '"' || value[0] == '\'') && (len(value) == 1 || value[len(value)-1] != value[0]):
 			return l, col, "put the whole value in quotes"
