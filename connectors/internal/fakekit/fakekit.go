@@ -64,7 +64,7 @@ type Kit struct {
 
 	// Now is the clock of the fake.
 	Now func() time.Time
-	// Failed shapes the vendor's own body for Throttle, Unavailable, ServerError and ErrorAfter.
+	// Failed shapes the vendor's own body for Throttle, Unavailable, ServerError, Conflict and ErrorAfter.
 	Failed func(f Fault, status int) Reply
 	// Type is the media type of replies that name none.
 	Type string
@@ -107,6 +107,8 @@ func (k *Kit) Serve(w http.ResponseWriter, r *http.Request, route Route, args [3
 		k.fail(w, route, fault, http.StatusServiceUnavailable)
 	case ServerError:
 		k.fail(w, route, fault, http.StatusInternalServerError)
+	case Conflict:
+		k.fail(w, route, fault, http.StatusConflict)
 	case HTML:
 		k.count(route.Name, "200-html")
 		k.write(w, Reply{Status: http.StatusOK, Type: "text/html; charset=utf-8", Body: []byte(page)})

@@ -66,6 +66,7 @@ func TestFaults(t *testing.T) {
 		{Throttle, 429, `{"fault":"throttle"}`, false, 0, "429"},
 		{Unavailable, 503, `{"fault":"unavailable"}`, false, 0, "503"},
 		{ServerError, 500, `{"fault":"server_error"}`, false, 0, "500"},
+		{Conflict, 409, `{"fault":"conflict"}`, false, 0, "409"},
 		{HTML, 200, page, false, 0, "200-html"},
 		{Reset, 0, "", true, 0, "reset"},
 		{LostAnswer, 0, "", true, 1, "201-lost"},

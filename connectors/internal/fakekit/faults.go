@@ -18,6 +18,7 @@ const (
 	Throttle    Fault = "throttle"     // 429 with Retry-After; not executed
 	Unavailable Fault = "unavailable"  // 503; not executed
 	ServerError Fault = "server_error" // 500; not executed
+	Conflict    Fault = "conflict"     // 409; not executed
 	Reset       Fault = "reset"        // connection reset; not executed
 	HTML        Fault = "html"         // 200 with a sign-in page of something in between; not executed
 	LostAnswer  Fault = "lost_answer"  // executed, then the connection is reset
