@@ -54,7 +54,9 @@ type fake struct {
 	drained    bool
 }
 
-func newFake(name string) *fake { return &fake{name: name, conns: map[string]*connectorv1.ConnectionConfig{}} }
+func newFake(name string) *fake {
+	return &fake{name: name, conns: map[string]*connectorv1.ConnectionConfig{}}
+}
 
 func (f *fake) Describe(context.Context, *connectorv1.DescribeRequest) (*connectorv1.DescribeResponse, error) {
 	schema := []byte(`{"type":"object"}`)
