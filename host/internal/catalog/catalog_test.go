@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -231,18 +232,23 @@ func TestStopIsFinal(t *testing.T) {
 	}
 }
 
-// crasher counts starts and ends the current one.
+// crasher counts starts, makes them fail, and ends the current one.
 type crasher struct {
-	starts int
-	crash  func(string)
-	fail   error
+	starts atomic.Int32
+	last   atomic.Pointer[func(string)]
+	fail   atomic.Pointer[error]
 }
+
+func (k *crasher) crash(status string) { (*k.last.Load())(status) }
 
 func (k *crasher) source(f *fake) map[string]catalog.Source {
 	return map[string]catalog.Source{f.name: {Launcher: launch.InMemory{Server: f, OnLaunch: func(crash func(string)) error {
-		k.starts++
-		k.crash = crash
-		return k.fail
+		k.starts.Add(1)
+		k.last.Store(&crash)
+		if err := k.fail.Load(); err != nil {
+			return *err
+		}
+		return nil
 	}}}}
 }
 
@@ -277,8 +283,8 @@ func TestCrashesAreBackedOff(t *testing.T) {
 			}
 			want = min(2*want, time.Minute)
 		}
-		if k.starts != 11 {
-			t.Errorf("%d starts", k.starts)
+		if n := k.starts.Load(); n != 11 {
+			t.Errorf("%d starts", n)
 		}
 		// Five minutes later a crash is the first again.
 		time.Sleep(5 * time.Minute) //nolint:forbidigo // the bubble's clock
@@ -293,7 +299,9 @@ func TestCrashesAreBackedOff(t *testing.T) {
 func TestFailedStartIsBackedOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		f, k := newFake("jira"), &crasher{fail: errors.New("exec format error")}
+		f, k := newFake("jira"), &crasher{}
+		broken := errors.New("exec format error")
+		k.fail.Store(&broken)
 		c, err := catalog.New(catalog.Options{Connectors: k.source(f)})
 		if err != nil {
 			t.Fatal(err)
@@ -303,7 +311,7 @@ func TestFailedStartIsBackedOff(t *testing.T) {
 		if err != nil || out[0].Err == nil || !strings.Contains(out[0].Err.Error(), "exec format error") || out[0].Err.RetryAfter == 0 {
 			t.Fatalf("got %v, %v", out, err)
 		}
-		k.fail = nil
+		k.fail.Store(nil)
 		time.Sleep(out[0].Err.RetryAfter) //nolint:forbidigo // the bubble's clock
 		synctest.Wait()
 		if s := c.Status()[0]; s.State != catalog.StateReady || s.Restarts != 1 || s.Err == nil {

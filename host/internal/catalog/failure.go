@@ -74,13 +74,13 @@ func (in *instance) judge(ctx context.Context, a attempt, e *plugin.Error) {
 	}
 	switch e.Code {
 	case codes.Unavailable, codes.Canceled, codes.Internal, codes.Unknown:
-		if !in.broken() {
-			break
-		}
 		if in.stopping.Load() {
 			e.Code, e.Reason, e.Origin = codes.Unavailable, plugin.ReasonDraining, plugin.OriginHost
 			say("%s: the host stopped the connector %s", a.what(), in.sup.name)
 			return
+		}
+		if !in.broken() {
+			break
 		}
 		e.Code, e.Reason = codes.Unavailable, plugin.ReasonPluginCrashed
 		say("%s: the connector %s crashed: %s", a.what(), in.sup.name, in.proc.Exit())

@@ -33,6 +33,10 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "connector" {
 		plugin.Serve(newFake(os.Args[2]), plugin.ServeOptions{})
 	}
+	if len(os.Args) > 2 && os.Args[1] == "raw" {
+		fmt.Fprintln(os.Stderr, serveRaw(os.Args[2]))
+		os.Exit(1)
+	}
 	goleak.VerifyTestMain(m)
 }
 
@@ -162,12 +166,14 @@ func (f *fake) Invoke(r *connectorv1.InvokeRequest, s connectorv1.Connector_Invo
 	if f.invoke != nil {
 		return f.invoke(r, s)
 	}
+	out := r.GetInput()
 	if r.GetAction() == "do" {
-		if err := misbehave(string(r.GetInput()), s); err != nil {
+		var err error
+		if out, err = misbehave(out, s); err != nil {
 			return err
 		}
 	}
-	return result(s, r.GetInput())
+	return result(s, out)
 }
 
 func result(s connectorv1.Connector_InvokeServer, output []byte) error {
@@ -179,9 +185,9 @@ func sendRows(s connectorv1.Connector_InvokeServer, ndjson string, count int) er
 }
 
 // misbehave is for connectors in a process of their own.
-func misbehave(how string, s connectorv1.Connector_InvokeServer) error {
+func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error) {
 	stderr := os.NewFile(2, "stderr")
-	switch how {
+	switch string(how) {
 	case `"panic"`:
 		go func() { panic("out of coffee") }()
 		<-s.Context().Done()
@@ -198,12 +204,12 @@ func misbehave(how string, s connectorv1.Connector_InvokeServer) error {
 	case `"child"`:
 		cmd := exec.Command("sleep", "600") //nolint:noctx // it must outlive the call
 		if err := cmd.Start(); err != nil {
-			return err
+			return nil, err
 		}
 		go func() { _ = cmd.Wait() }()
-		return result(s, fmt.Appendf(nil, "%d", cmd.Process.Pid))
+		return fmt.Appendf(nil, "%d", cmd.Process.Pid), nil
 	}
-	return s.Context().Err()
+	return how, s.Context().Err()
 }
 
 func (f *fake) Consume(s connectorv1.Connector_ConsumeServer) error {

@@ -116,17 +116,15 @@ func (s *supervisor) down() *plugin.Error {
 func (s *supervisor) run() {
 	for {
 		in, err := s.start()
-		var lived time.Duration
-		if err == nil {
-			if err = s.watch(in); err == nil {
-				if s.stopped() {
-					return
-				}
-				continue
+		if err != nil {
+			s.fail(err, 0)
+		} else if s.watch(in) {
+			if s.stopped() {
+				return
 			}
-			lived = time.Since(in.started)
+			continue
 		}
-		if !s.rest(err, lived) {
+		if !s.rest() {
 			return
 		}
 	}
@@ -153,10 +151,12 @@ func (s *supervisor) endStart() {
 	}
 }
 
-// rest waits out the backoff after a failure and says whether to start again.
-func (s *supervisor) rest(err error, lived time.Duration) bool {
+// fail takes the connector out of service after a crash or a failed start, and sets when it is started again.
+func (s *supervisor) fail(err error, lived time.Duration) {
 	t := s.cat.timing
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cur.Store(nil)
 	if lived >= t.Stable {
 		s.failures = 0
 	}
@@ -170,16 +170,20 @@ func (s *supervisor) rest(err error, lived time.Duration) bool {
 	s.lastErr, s.retryAt = err, time.Now().Add(pause)
 	s.enterState(StateBackoff)
 	s.endStart()
-	closed := s.closed
-	s.mu.Unlock()
-	if !closed {
+	if !s.closed {
 		s.log.Error("connector is down", "error", err, "retry_in", pause)
-		timer := time.NewTimer(pause)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-s.cat.ctx.Done():
-		}
+	}
+}
+
+// rest waits out the backoff and says whether to start again.
+func (s *supervisor) rest() bool {
+	s.mu.Lock()
+	timer := time.NewTimer(time.Until(s.retryAt))
+	s.mu.Unlock()
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-s.cat.ctx.Done():
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -249,8 +253,8 @@ func (s *supervisor) introduce(ctx context.Context, in *instance) error {
 	return nil
 }
 
-// watch returns when the instance has ended: nil if that was intended.
-func (s *supervisor) watch(in *instance) error {
+// watch returns when the instance has ended, and says whether that was intended.
+func (s *supervisor) watch(in *instance) bool {
 	t := s.cat.timing
 	probe := time.NewTicker(t.ProbeEvery)
 	defer probe.Stop()
@@ -264,20 +268,21 @@ func (s *supervisor) watch(in *instance) error {
 	for {
 		select {
 		case <-in.proc.Done():
-			return s.crashed(in)
+			s.crashed(in, fmt.Errorf("it ended: %s", in.proc.Exit()))
+			return false
 		case <-s.cat.ctx.Done():
 			s.retire(in, s.cat.stopCtx)
-			return nil
+			return true
 		case <-in.unwanted:
 			if s.withdraw(in, 0) {
 				s.retire(in, s.cat.ctx)
-				return nil
+				return true
 			}
 		case <-idle:
 			if in.idleFor() >= s.cat.opts.IdleStop && s.withdraw(in, s.cat.opts.IdleStop) {
 				s.log.Debug("connector is idle")
 				s.retire(in, s.cat.ctx)
-				return nil
+				return true
 			}
 			continue
 		case <-probe.C:
@@ -291,8 +296,8 @@ func (s *supervisor) watch(in *instance) error {
 			s.log.Error("connector hangs; killing it", "misses", misses, "error", err)
 			in.proc.Kill()
 			<-in.proc.Done()
-			_ = s.crashed(in)
-			return fmt.Errorf("it did not answer %d health probes and was killed", misses)
+			s.crashed(in, fmt.Errorf("it did not answer %d health probes and was killed", misses))
+			return false
 		}
 	}
 }
@@ -301,11 +306,9 @@ func (s *supervisor) watch(in *instance) error {
 const maxMisses = 3
 
 // crashed cleans up after a process that ended by itself.
-func (s *supervisor) crashed(in *instance) error {
-	s.cur.CompareAndSwap(in, nil)
-	err := fmt.Errorf("it ended: %s", in.proc.Exit())
+func (s *supervisor) crashed(in *instance, why error) {
+	s.fail(why, time.Since(in.started))
 	in.end(s.cat.ctx, 0)
-	return err
 }
 
 // withdraw takes an instance out of service if no call is in it, and, unless idle is zero, none was for that long.

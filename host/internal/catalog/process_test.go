@@ -1,0 +1,202 @@
+package catalog_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/casewire/casewire/host/internal/catalog"
+	"github.com/casewire/casewire/host/internal/launch"
+	"github.com/casewire/casewire/plugin"
+)
+
+// processes makes a catalog whose connector "jira" is the test binary in a process of its own, with connection "a".
+func processes(t testing.TB, opts catalog.Options) *catalog.Catalog {
+	t.Helper()
+	opts.Connectors = map[string]catalog.Source{"jira": {Launcher: launch.Exec{Args: []string{"connector", "jira"}}}}
+	c := newCatalog(t, opts)
+	configure(t, c, conn("a", "jira", `{}`))
+	return c
+}
+
+func do(t testing.TB, c *catalog.Catalog, how string) (string, error) {
+	t.Helper()
+	out, err := c.Invoke(t.Context(), catalog.Invocation{Connection: "a", Action: "do", Input: fmt.Appendf(nil, "%q", how)}, nil)
+	return string(out), err
+}
+
+func TestCrashInFlight(t *testing.T) {
+	t.Parallel()
+	for how, want := range map[string][]string{
+		"panic": {"do on connection a", "exit status 2", "panic: out of coffee"},
+		"exit":  {"exit status 3", "licence expired"},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			c := processes(t, catalog.Options{Timing: catalog.Timing{BackoffMin: 20 * time.Millisecond}})
+			_, err := do(t, c, how)
+			e := wantError(t, err)
+			if e.Reason != plugin.ReasonPluginCrashed || e.Code != codes.Unavailable || e.SideEffect != plugin.EffectUnknown || e.Origin != plugin.OriginPlugin || e.Class() != plugin.ClassUncertain {
+				t.Errorf("got %+v", e)
+			}
+			for _, w := range want {
+				if !strings.Contains(e.Error(), w) {
+					t.Errorf("%q is missing in: %v", w, e)
+				}
+			}
+			awaitState(t, c, "jira", func(s catalog.Status) bool { return s.State == catalog.StateReady && s.Restarts == 1 })
+			if out, err := do(t, c, "nothing"); err != nil || out != `"nothing"` {
+				t.Errorf("after the restart: %s, %v", out, err)
+			}
+		})
+	}
+}
+
+func TestHungConnectorIsKilledAndStartedAgain(t *testing.T) {
+	t.Parallel()
+	c := processes(t, catalog.Options{Timing: catalog.Timing{Probe: 50 * time.Millisecond, ProbeEvery: 50 * time.Millisecond, BackoffMin: 10 * time.Millisecond}})
+	pid := awaitState(t, c, "jira", is(catalog.StateReady)).PID
+	failed := make(chan error, 1)
+	go func() { _, err := do(t, c, "wait"); failed <- err }()
+	awaitState(t, c, "jira", func(s catalog.Status) bool { return s.InFlight == 1 })
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	if e := wantError(t, <-failed); e.Reason != plugin.ReasonPluginCrashed || e.SideEffect != plugin.EffectUnknown {
+		t.Errorf("the call in flight got %+v", e)
+	}
+	s := awaitState(t, c, "jira", func(s catalog.Status) bool { return s.State == catalog.StateReady && s.PID != pid })
+	if s.Err == nil || !strings.Contains(s.Err.Error(), "health probes") {
+		t.Errorf("status %+v", s)
+	}
+	if _, err := do(t, c, "nothing"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFloodsAndHostileLinesHurtNobody(t *testing.T) {
+	t.Parallel()
+	c := processes(t, catalog.Options{Logger: quiet()})
+	for _, how := range []string{"hostile", "flood", "nothing"} {
+		if _, err := do(t, c, how); err != nil {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+	if s := c.Status()[0]; s.Restarts != 0 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestStopEndsProcessAndChildren(t *testing.T) {
+	t.Parallel()
+	c := processes(t, catalog.Options{})
+	pid := awaitState(t, c, "jira", is(catalog.StateReady)).PID
+	child, err := do(t, c, "child")
+	if err != nil {
+		t.Fatal(err)
+	}
+	waiting := make(chan error, 1)
+	go func() { _, err := do(t, c, "wait"); waiting <- err }()
+	awaitState(t, c, "jira", func(s catalog.Status) bool { return s.InFlight == 1 })
+	if err := c.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e := wantError(t, <-waiting); e.Reason != plugin.ReasonDraining || e.SideEffect != plugin.EffectUnknown {
+		t.Errorf("the call in flight got %+v", e)
+	}
+	for _, p := range []string{fmt.Sprint(pid), child} {
+		awaitGone(t, p)
+	}
+}
+
+func TestNeverAnsweredConfigure(t *testing.T) {
+	t.Parallel()
+	c := newCatalog(t, catalog.Options{
+		Connectors: map[string]catalog.Source{"jira": {Launcher: launch.Exec{Args: []string{"connector", "jira"}}}},
+		Timing:     catalog.Timing{Configure: 100 * time.Millisecond},
+	})
+	out, err := c.Configure(t.Context(), []catalog.Connection{conn("a", "jira", `{"hang":true}`)})
+	if err != nil || out[0].Err == nil || out[0].Err.Class() != plugin.ClassUnavailable || !strings.Contains(out[0].Err.Error(), "configure") {
+		t.Errorf("got %v, %v", out, err)
+	}
+	if s := c.Status()[0]; s.State != catalog.StateBackoff || s.RetryAt.IsZero() {
+		t.Errorf("status %+v", s)
+	}
+}
+
+func TestOversizeOutputOfAProcess(t *testing.T) {
+	t.Parallel()
+	c := processes(t, catalog.Options{})
+	in := bytes.Repeat([]byte("1"), plugin.MaxInput)
+	if out, err := c.Invoke(t.Context(), catalog.Invocation{Connection: "a", Action: "echo", Input: in}, nil); err != nil || !bytes.Equal(out, in) {
+		t.Errorf("at the limit: %d bytes, %v", len(out), err)
+	}
+}
+
+func TestWrongExecutable(t *testing.T) {
+	t.Parallel()
+	c := newCatalog(t, catalog.Options{Connectors: map[string]catalog.Source{"jira": {Launcher: launch.Exec{Path: "/nonexistent/connector"}}}})
+	if _, ok := c.Connector("jira"); ok {
+		t.Error("described")
+	}
+	out, err := c.Configure(t.Context(), []catalog.Connection{conn("a", "jira", `{}`)})
+	if err != nil || out[0].Err == nil || !strings.Contains(out[0].Err.Error(), "no such file") {
+		t.Errorf("got %v, %v", out, err)
+	}
+	_, err = do(t, c, "nothing")
+	if e := wantError(t, err); e.Reason != plugin.ReasonBackoff || e.RetryAfter <= 0 || e.SideEffect != plugin.EffectNone {
+		t.Errorf("got %+v", e)
+	}
+}
+
+// A start outlives the call that asked for it.
+func TestImpatientCallerDoesNotCancelTheStart(t *testing.T) {
+	t.Parallel()
+	c := processes(t, catalog.Options{IdleStop: 10 * time.Millisecond})
+	awaitState(t, c, "jira", is(catalog.StateStopped))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Microsecond)
+	defer cancel()
+	_, err := c.Invoke(ctx, catalog.Invocation{Connection: "a", Action: "echo"}, nil)
+	if e := wantError(t, err); e.SideEffect != plugin.EffectNone || e.Code != codes.DeadlineExceeded {
+		t.Errorf("got %+v", e)
+	}
+	if _, err := do(t, c, "nothing"); err != nil {
+		t.Error(err)
+	}
+	if s := c.Status()[0]; s.Restarts != 0 {
+		t.Errorf("status %+v", s)
+	}
+}
+
+// awaitGone waits until no process has the id, or only one that waits to be reaped by somebody else.
+func awaitGone(t *testing.T, pid string) {
+	t.Helper()
+	var n int
+	if _, err := fmt.Sscan(pid, &n); err != nil {
+		t.Fatalf("pid %q: %v", pid, err)
+	}
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	end := time.After(10 * time.Second)
+	for {
+		if syscall.Kill(n, 0) != nil {
+			return
+		}
+		if b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", n)); err == nil && strings.Contains(string(b), ") Z ") {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-end:
+			_ = syscall.Kill(n, syscall.SIGKILL)
+			t.Fatalf("process %d is still there", n)
+		}
+	}
+}
