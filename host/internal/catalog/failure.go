@@ -3,6 +3,7 @@ package catalog
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -40,14 +41,15 @@ func (in *instance) failure(ctx context.Context, a attempt, err error) *plugin.E
 	if e.SideEffect == 0 {
 		e.SideEffect = plugin.EffectUnknown
 	}
-	if e.Origin == 0 {
-		in.judge(ctx, a, e)
-		switch {
-		case !a.sent || a.harmless:
-			e.SideEffect = plugin.EffectNone
-		case e.SideEffect == 0:
-			e.SideEffect = plugin.EffectUnknown
-		}
+	// A connector whose own code gave up with the call says no more than its deadline does; what it says of its vendor is
+	// worth keeping.
+	if over := ended(ctx, e.Code); over != nil && (e.Origin == 0 || e.Origin == plugin.OriginPlugin) {
+		in.timedOut(a, e, over)
+	} else if e.Origin == 0 {
+		in.judge(a, e)
+	}
+	if !a.sent || a.harmless && e.SideEffect == plugin.EffectUnknown {
+		e.SideEffect = plugin.EffectNone
 	}
 	if e.Code == codes.OK {
 		e.Code = codes.Internal
@@ -55,23 +57,39 @@ func (in *instance) failure(ctx context.Context, a attempt, err error) *plugin.E
 	return e
 }
 
+// ended returns the context's error if that is why a call failed. Both sides run a timer for the same deadline, and the
+// connector's may fire a moment before the host's.
+func ended(ctx context.Context, code codes.Code) error {
+	if code != codes.Canceled && code != codes.DeadlineExceeded {
+		return nil
+	}
+	if d, ok := ctx.Deadline(); ok && ctx.Err() == nil && time.Until(d) < skew {
+		<-ctx.Done()
+	}
+	return ctx.Err()
+}
+
+// skew is how far two timers for one deadline may be apart.
+const skew = 250 * time.Millisecond
+
+// timedOut says that the host stopped waiting.
+func (in *instance) timedOut(a attempt, e *plugin.Error, why error) {
+	e.Domain, e.Origin, e.Err = plugin.Domain, plugin.OriginHost, why
+	if errors.Is(why, context.DeadlineExceeded) {
+		in.prod() // a hung connector shows like this
+		e.Code, e.Message = codes.DeadlineExceeded, a.what()+": no answer in time"
+	} else {
+		e.Code, e.Message = codes.Canceled, a.what()+": cancelled"
+	}
+}
+
 // judge finds out what an error of the transport means.
-func (in *instance) judge(ctx context.Context, a attempt, e *plugin.Error) {
+func (in *instance) judge(a attempt, e *plugin.Error) {
 	said := e.Message
 	say := func(format string, args ...any) {
 		e.Message = fmt.Sprintf(format, args...)
 	}
 	e.Domain, e.Origin = plugin.Domain, plugin.OriginPlugin
-	if cause := ctx.Err(); cause != nil && (e.Code == codes.Canceled || e.Code == codes.DeadlineExceeded) {
-		e.Origin, e.Err = plugin.OriginHost, cause
-		if e.Code == codes.DeadlineExceeded {
-			in.prod() // a hung connector shows like this
-			say("%s: no answer in time", a.what())
-		} else {
-			say("%s: cancelled", a.what())
-		}
-		return
-	}
 	switch e.Code {
 	case codes.Unavailable, codes.Canceled, codes.Internal, codes.Unknown:
 		if in.stopping.Load() {
@@ -79,7 +97,7 @@ func (in *instance) judge(ctx context.Context, a attempt, e *plugin.Error) {
 			say("%s: the host stopped the connector %s", a.what(), in.sup.name)
 			return
 		}
-		if !in.broken() {
+		if !in.broken(e.Code == codes.Unavailable || e.Code == codes.Canceled) {
 			break
 		}
 		e.Code, e.Reason = codes.Unavailable, plugin.ReasonPluginCrashed
@@ -108,10 +126,14 @@ func (in *instance) judge(ctx context.Context, a attempt, e *plugin.Error) {
 	say("%s: %s", a.what(), said)
 }
 
-// broken says whether the process has ended, and waits a moment for that news: a call breaks before the process is
-// reaped.
-func (in *instance) broken() bool {
-	t := time.NewTimer(crashWait)
+// broken says whether the process has ended. If the connection broke, it waits a moment for that news: a call breaks
+// before the process is reaped.
+func (in *instance) broken(wait bool) bool {
+	d := crashWait
+	if !wait {
+		d = 0
+	}
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-in.proc.Done():

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	goplugin "github.com/hashicorp/go-plugin"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/durationpb"
@@ -32,6 +33,12 @@ var _ flow.Catalog = (*catalog.Catalog)(nil)
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "connector" {
 		plugin.Serve(newFake(os.Args[2]), plugin.ServeOptions{})
+	}
+	if len(os.Args) > 2 && os.Args[1] == "foreign" {
+		goplugin.Serve(&goplugin.ServeConfig{
+			HandshakeConfig: plugin.Handshake(), Plugins: plugin.Plugins(newFake(os.Args[2])), GRPCServer: goplugin.DefaultGRPCServer,
+		})
+		return
 	}
 	if len(os.Args) > 2 && os.Args[1] == "raw" {
 		fmt.Fprintln(os.Stderr, serveRaw(os.Args[2]))
@@ -201,6 +208,8 @@ func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error)
 	case `"flood"`:
 		_, _ = stderr.Write(bytes.Repeat([]byte("stderr\n"), 100000))
 		_, _ = os.NewFile(1, "stdout").Write(bytes.Repeat([]byte("o"), 4<<20))
+	case `"oversize"`:
+		return bytes.Repeat([]byte(" "), plugin.MaxReceive), nil
 	case `"child"`:
 		cmd := exec.Command("sleep", "600") //nolint:noctx // it must outlive the call
 		if err := cmd.Start(); err != nil {

@@ -131,7 +131,21 @@ func TestNeverAnsweredConfigure(t *testing.T) {
 	}
 }
 
-func TestOversizeOutputOfAProcess(t *testing.T) {
+// A connector in another language need not cap what it sends, nor know of lifelines; its size is the host's to judge.
+func TestOversizeMessageOfAForeignConnector(t *testing.T) {
+	t.Parallel()
+	c := newCatalog(t, catalog.Options{Connectors: map[string]catalog.Source{"jira": {Launcher: launch.Exec{Args: []string{"foreign", "jira"}}}}})
+	configure(t, c, conn("a", "jira", `{}`))
+	_, err := do(t, c, "oversize")
+	if e := wantError(t, err); e.Class() != plugin.ClassTooLarge || e.Reason != plugin.ReasonTooLarge || e.SideEffect != plugin.EffectUnknown || e.Origin != plugin.OriginPlugin {
+		t.Errorf("got %+v", e)
+	}
+	if out, err := do(t, c, "nothing"); err != nil || out != `"nothing"` {
+		t.Errorf("afterwards: %s, %v", out, err)
+	}
+}
+
+func TestOutputAtTheLimit(t *testing.T) {
 	t.Parallel()
 	c := processes(t, catalog.Options{})
 	in := bytes.Repeat([]byte("1"), plugin.MaxInput)
