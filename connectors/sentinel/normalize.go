@@ -47,15 +47,18 @@ func IsOwnComment(text string) bool {
 //
 // The error says why something is no alert, or cannot be identified; the caller keeps raw and shows it to people.
 func Normalize(raw []byte, o NormalizeOptions) (sdk.Event, error) {
-	src, err := parseTree(raw)
+	var ev sdk.Event
+	var fault error
+	err := withTree(raw, func(src *node) error {
+		if ev, fault = normalize(src, o); fault != nil {
+			fault = fmt.Errorf("normalize alert %q: %w", shorten(src.scalar("id")), fault)
+		}
+		return nil
+	})
 	if err != nil {
 		return sdk.Event{}, fmt.Errorf("normalize alert: the object %w", err)
 	}
-	ev, err := normalize(src, o)
-	if err != nil {
-		return sdk.Event{}, fmt.Errorf("normalize alert %q: %w", shorten(src.scalar("id")), err)
-	}
-	return ev, nil
+	return ev, fault
 }
 
 func shorten(s string) string {
@@ -122,8 +125,8 @@ func (m *mapper) envelope(host string) (sdk.Event, error) {
 	ev := sdk.Event{
 		Source:  "https://" + host + "/" + url.PathEscape(m.tenant) + "/security/alerts_v2",
 		Type:    event.TypeAlert,
-		Subject: id,
-		Tenant:  m.tenant,
+		Subject: strings.Clone(id), // and not a part of the whole alert's text, which would live as long
+		Tenant:  strings.Clone(m.tenant),
 		Rev:     event.Rev(m.updated),
 		// The alert's own key, and not the incident's: that is not known at first and changes when incidents merge.
 		PartitionKey: event.AlertKey(m.tenant, id),
@@ -364,21 +367,36 @@ func (m *mapper) customDetails() {
 			continue
 		}
 		tag := ocsf.KeyValue{Name: "customDetails." + k.name}
-		list := k
 		if text := strings.TrimSpace(k.text); k.kind == '"' && strings.HasPrefix(text, "[") {
-			if tree, err := parseTree([]byte(`{"v":` + text + `}`)); err == nil && len(tree.kids) == 1 {
-				list = &tree.kids[0]
-			}
+			tag.Values = textList(text)
+		} else if k.kind == '[' {
+			tag.Values = k.plains()
 		}
-		if list.kind == '[' && len(list.kids) > 0 {
-			for j := range list.kids {
-				tag.Values = append(tag.Values, list.kids[j].plain())
-			}
-		} else {
+		if len(tag.Values) == 0 {
 			tag.Value = new(k.plain())
 		}
 		m.finding.FindingInfo.Tags = append(m.finding.FindingInfo.Tags, tag)
 	}
+}
+
+// textList reads the JSON text of a list; nil if it is none.
+func textList(text string) (list []string) {
+	// Not a list after all: the text itself is the detail.
+	_ = withTree([]byte(`{"v":`+text+`}`), func(n *node) error {
+		if len(n.kids) == 1 && n.kids[0].kind == '[' {
+			list = n.kids[0].plains()
+		}
+		return nil
+	})
+	return list
+}
+
+func (n *node) plains() []string {
+	out := make([]string, len(n.kids))
+	for i := range n.kids {
+		out[i] = n.kids[i].plain()
+	}
+	return out
 }
 
 // plain is a string's text, or the JSON of anything else.

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -25,59 +27,154 @@ type node struct {
 // maxDepth bounds the recursion over a source's JSON.
 const maxDepth = 200
 
-// parseTree reads one JSON object. It refuses duplicate names, about which readers disagree. Bad UTF-8, such as half a
-// surrogate pair in a command line, is replaced and no reason to lose an alert.
-func parseTree(raw []byte) (*node, error) {
-	d := jsontext.NewDecoder(bytes.NewBuffer(raw), jsontext.AllowInvalidUTF8(true))
-	var n node
-	if err := n.parse(d, 0); err != nil {
+// parser builds the tree with few allocations: texts without escapes are parts of one string, and nodes come from slabs
+// that the next parse uses again.
+type parser struct {
+	d     *jsontext.Decoder
+	src   string
+	stack []node // the members of the objects and arrays that are open
+	slab  []node
+	free  []node // the rest of the slab
+}
+
+const slabSize = 512
+
+var parsers = sync.Pool{New: func() any {
+	return &parser{d: jsontext.NewDecoder(new(bytes.Buffer)), stack: make([]node, 0, 64), slab: make([]node, slabSize)}
+}}
+
+// withTree reads one JSON object and hands it to use, which must not keep it, nor parts of its texts. It refuses duplicate
+// names, about which readers disagree. Bad UTF-8, such as half a surrogate pair in a command line, is replaced and no
+// reason to lose an alert.
+func withTree(raw []byte, use func(*node) error) error {
+	p := parsers.Get().(*parser) //nolint:errcheck,forcetypeassert // the pool has nothing else
+	defer p.release()
+	n, err := p.parse(raw)
+	if err != nil {
+		return err
+	}
+	return use(n)
+}
+
+// release makes the parser forget what it has read.
+func (p *parser) release() {
+	clear(p.slab[:len(p.slab)-len(p.free)])
+	clear(p.stack[:cap(p.stack)])
+	p.src, p.stack, p.free = "", p.stack[:0], nil
+	p.d.Reset(new(bytes.Buffer))
+	if len(p.slab) <= 16*slabSize { // a giant's memory is not kept
+		parsers.Put(p)
+	}
+}
+
+func (p *parser) parse(raw []byte) (*node, error) {
+	p.d.Reset(bytes.NewBuffer(raw), jsontext.AllowInvalidUTF8(true))
+	p.src, p.free = string(raw), p.slab
+	n := &node{}
+	if err := p.value(n, 0); err != nil {
 		return nil, fmt.Errorf("is no JSON: %w", err)
 	}
-	if len(bytes.TrimSpace(d.UnreadBuffer())) > 0 {
+	if len(bytes.TrimSpace(p.d.UnreadBuffer())) > 0 {
 		return nil, errors.New("is no JSON: something follows the first value")
 	}
 	if n.kind != '{' {
 		return nil, errors.New("is no JSON object")
 	}
-	return &n, nil
+	return n, nil
 }
 
-func (n *node) parse(d *jsontext.Decoder, depth int) error {
+func (p *parser) value(n *node, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("nested deeper than %d", maxDepth)
 	}
-	tok, err := d.ReadToken()
-	if err != nil {
+	n.kind = p.d.PeekKind()
+	switch n.kind {
+	case '{', '[':
+		return p.composite(n, depth)
+	case '"':
+		var err error
+		n.text, err = p.str()
+		return err
+	case '0':
+		v, err := p.d.ReadValue()
+		if err != nil {
+			return err
+		}
+		n.text = p.last(len(v))
+		return nil
+	default:
+		_, err := p.d.ReadToken()
 		return err
 	}
-	n.kind = tok.Kind()
-	switch n.kind {
-	case '"', '0':
-		n.text = tok.String()
-	case '{':
-		n.kids = make([]node, 0, 16)
-		for d.PeekKind() != '}' {
-			name, err := d.ReadToken()
-			if err != nil {
-				return err
-			}
-			n.kids = append(n.kids, node{name: name.String()})
-			if err := n.kids[len(n.kids)-1].parse(d, depth+1); err != nil {
-				return err
-			}
-		}
-		_, err = d.ReadToken()
-		slices.SortFunc(n.kids, func(a, b node) int { return strings.Compare(a.name, b.name) })
-	case '[':
-		for d.PeekKind() != ']' {
-			n.kids = append(n.kids, node{})
-			if err := n.kids[len(n.kids)-1].parse(d, depth+1); err != nil {
-				return err
-			}
-		}
-		_, err = d.ReadToken()
+}
+
+func (p *parser) composite(n *node, depth int) error {
+	if _, err := p.d.ReadToken(); err != nil {
+		return err
 	}
-	return err
+	base := len(p.stack)
+	end := n.kind + 2 // '}' follows '{', and ']' '[', at this distance
+	for p.d.PeekKind() != end {
+		var k node
+		if n.kind == '{' {
+			var err error
+			if k.name, err = p.str(); err != nil {
+				return err
+			}
+		}
+		if err := p.value(&k, depth+1); err != nil {
+			return err
+		}
+		p.stack = append(p.stack, k)
+	}
+	if _, err := p.d.ReadToken(); err != nil {
+		return err
+	}
+	n.kids = p.take(p.stack[base:])
+	p.stack = p.stack[:base]
+	if n.kind == '{' {
+		slices.SortFunc(n.kids, func(a, b node) int { return strings.Compare(a.name, b.name) })
+	}
+	return nil
+}
+
+// take copies nodes to where they stay.
+func (p *parser) take(list []node) []node {
+	if len(list) == 0 {
+		return nil
+	}
+	if len(p.free) < len(list) { // the slab before this one is the collector's when the tree is
+		p.slab = make([]node, max(2*len(p.slab), len(list)))
+		p.free = p.slab
+	}
+	out := p.free[:len(list):len(list)]
+	p.free = p.free[len(list):]
+	copy(out, list)
+	return out
+}
+
+// last is the text of the n bytes that were read last.
+func (p *parser) last(n int) string {
+	end := int(p.d.InputOffset())
+	return p.src[end-n : end]
+}
+
+func (p *parser) str() (string, error) {
+	v, err := p.d.ReadValue()
+	if err != nil {
+		return "", err
+	}
+	if v.Kind() != '"' {
+		return "", fmt.Errorf("want a string, have %s", v.Kind())
+	}
+	if text := p.last(len(v)); strings.IndexByte(text, '\\') < 0 && utf8.ValidString(text) {
+		return text[1 : len(text)-1], nil
+	}
+	b, err := jsontext.AppendUnquote(nil, v)
+	if err != nil && !utf8.Valid(b) {
+		return "", err
+	}
+	return string(b), nil
 }
 
 // get returns the member of an object; nil if there is none.

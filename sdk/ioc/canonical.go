@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"golang.org/x/net/idna"
 
@@ -159,7 +160,7 @@ var hives = map[string]string{
 // Registry is the canonical form of a registry path: the hive in full, backslashes, no trailing one. The spelling is
 // kept; compare without regard to case.
 func Registry(s string) (string, bool) {
-	s = strings.Trim(strings.ReplaceAll(strings.TrimSpace(s), "/", `\`), `\`)
+	s = strings.TrimFunc(strings.ReplaceAll(s, "/", `\`), func(r rune) bool { return r == '\\' || unicode.IsSpace(r) })
 	hive, rest, more := strings.Cut(s, `\`)
 	upper := strings.ToUpper(strings.TrimSuffix(hive, ":"))
 	if full := hives[upper]; full != "" {
