@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -333,13 +332,14 @@ func flag(out json.RawMessage, name string) bool {
 func (r *runner) lockKey(key store.EffectKey) (unlock func()) {
 	r.mu.Lock()
 	if r.keys == nil {
-		r.keys = map[store.EffectKey]*sync.Mutex{}
-	}
-	if r.keys[key] == nil {
-		r.keys[key] = &sync.Mutex{}
+		r.keys = map[store.EffectKey]chan struct{}{}
 	}
 	lock := r.keys[key]
+	if lock == nil {
+		lock = make(chan struct{}, 1)
+		r.keys[key] = lock
+	}
 	r.mu.Unlock()
-	lock.Lock()
-	return lock.Unlock
+	lock <- struct{}{} // whoever holds it ends, or gives up with the run
+	return func() { <-lock }
 }

@@ -32,7 +32,7 @@ type runner struct {
 	pending []store.Step          // to go with the next write
 	effects []store.Effect        // likewise
 	settle  bool                  // pending holds the result of a write: record it before anything else is called
-	keys    map[store.EffectKey]*sync.Mutex
+	keys    map[store.EffectKey]chan struct{}
 	seq     int
 	calls   int
 }
