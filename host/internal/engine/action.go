@@ -121,7 +121,8 @@ func (a *action) enter() (pass, error) {
 		}
 		if time.Now().Add(no.wait).After(patience) || !e.sleep(a.r.t.ctx, no) {
 			e.gates.forgo(a.s.Connection, no, false)
-			a.rec.State, a.rec.NotBefore = store.StepWaiting, time.Now().Add(no.wait)
+			now := time.Now()
+			a.rec.State, a.rec.NotBefore = store.StepWaiting, now.Add(patiently(no.wait, a.rec.Started, now))
 			a.rec.Error = fmt.Sprintf("connection %q is held back", a.s.Connection)
 			return pass{}, a.suspend(plugin.ClassUnavailable, nil)
 		}

@@ -107,7 +107,7 @@ func (k *keyed) begin() error {
 	if errors.Is(err, store.ErrBusy) {
 		k.r.restore(steps)
 		rec.Attempt, rec.State = wasAttempt, store.StepWaiting
-		rec.NotBefore = now.Add(spread(min(max(now.Sub(rec.Started)/4, time.Second), 30*time.Second)))
+		rec.NotBefore = now.Add(patiently(0, rec.Started, now))
 		rec.Error = fmt.Sprintf("another run is writing %q on connection %q", rec.Key, k.s.Connection)
 		return k.suspend(plugin.ClassConflict, nil)
 	}

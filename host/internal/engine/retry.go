@@ -24,6 +24,8 @@ const (
 	// patience is how long probes of a connection that is down cost a step no attempts, and how long the fate of a lost
 	// write is looked for while the vendor cannot be asked.
 	patience = 24 * time.Hour
+	// longestQueue is the longest that patiently answers.
+	longestQueue = 30 * time.Second
 	// shortWait is what is slept in place, under the lease; what is longer waits in the store.
 	shortWait = 2 * time.Second
 )
@@ -79,10 +81,17 @@ func again(r flow.Retry, class plugin.Class, err *plugin.Error, attempt int) (ti
 // backoff is the pause after the given number of attempts: full jitter under a doubling ceiling.
 func backoff(base, limit time.Duration, attempt int) time.Duration {
 	ceiling := limit
-	if shift := attempt - 1; shift < 32 && base<<shift>>shift == base && base<<shift < limit {
-		ceiling = base << max(0, shift)
+	// After a probe that cost nothing, there may have been no attempt yet.
+	if shift := max(0, attempt-1); shift < 32 && base<<shift>>shift == base && base<<shift < limit {
+		ceiling = base << shift
 	}
 	return time.Duration(rand.Int64N(int64(max(ceiling, 1)))) + 1 //nolint:gosec // jitter
+}
+
+// patiently is how long a step that waits for something it shares with others waits until it asks again: the longer it
+// has waited, the longer, so that a crowd does not keep the store busy.
+func patiently(least time.Duration, since, now time.Time) time.Duration {
+	return max(least, spread(min(max(now.Sub(since)/4, time.Second), longestQueue)))
 }
 
 // lookAt are the times after a write was sent at which its fate is looked for; from the last on, every two minutes.

@@ -196,7 +196,7 @@ func TestLongWaitsAreInTheStore(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	t.Parallel()
-	for attempt, ceiling := range map[int]time.Duration{1: 1, 2: 2, 3: 4, 9: 256, 10: 300, 40: 300, 5000: 300} {
+	for attempt, ceiling := range map[int]time.Duration{0: 1, 1: 1, 2: 2, 3: 4, 9: 256, 10: 300, 40: 300, 5000: 300} {
 		var most time.Duration
 		for range 300 {
 			d := backoff(time.Second, 5*time.Minute, attempt)
