@@ -33,6 +33,9 @@ type Config struct {
 
 	SearchBeforeCreate bool `json:"search_before_create" doc:"Look for an issue with the case's mark before making one" default:"true" cw:"advanced"`
 	NotifyUsers        bool `json:"notify_users" doc:"Let Jira mail the watchers about updates; turning it off needs a project administrator" default:"true" cw:"advanced"`
+
+	CAFile string     `json:"ca_file,omitempty" doc:"PEM file of certificates to trust besides the system's" cw:"advanced"`
+	Proxy  sdk.Secret `json:"proxy,omitzero" doc:"Proxy to go through, such as http://proxy.example:3128" cw:"advanced"`
 }
 
 // Credential is what a connection signs in with: email and api_token, or token.
@@ -45,6 +48,7 @@ type Credential struct {
 // Client is a connection to one Jira site.
 type Client struct {
 	cfg        Config
+	polite     *rest.Client
 	jira       *gojira.Client
 	host       string
 	cloudHost  bool // an address of Atlassian's: no need to ask which deployment it is
@@ -102,20 +106,27 @@ func open(_ context.Context, cfg Config, _ sdk.Env) (*Client, error) {
 	if cfg.Labels != nil {
 		c.labels = sanitizeLabels(cfg.Labels)
 	}
-	polite, err := rest.New(rest.Options{
-		BaseURL: cfg.BaseURL, API: "Jira", Auth: auth,
+	transport, err := rest.Transport(rest.TransportOptions{Proxy: cfg.Proxy, CAFile: cfg.CAFile})
+	if err != nil {
+		return nil, err
+	}
+	c.polite, err = rest.New(rest.Options{
+		BaseURL: cfg.BaseURL, API: "Jira", Auth: auth, Transport: transport,
 		// Without Accept a refused credential is answered with a web page. Atlassian asks for a telling User-Agent.
 		Header: http.Header{"Accept": {"application/json"}, "User-Agent": {"casewire-jira/" + Version}},
 	})
 	if err != nil {
 		return nil, err
 	}
-	c.jira, err = gojira.NewClient(polite.HTTPClient(), cfg.BaseURL)
+	c.jira, err = gojira.NewClient(c.polite.HTTPClient(), cfg.BaseURL)
 	if err != nil {
 		return nil, sdk.BadConfig("/base_url", "not an address: %w", err)
 	}
 	return c, nil
 }
+
+// Close lets go of idle connections.
+func (c *Client) Close() error { return c.polite.Close() }
 
 // authenticate picks the one way to sign in that is configured.
 func (c *Client) authenticate() (auth func(context.Context, *http.Request) error, err error) {

@@ -35,7 +35,8 @@ type problem struct {
 }
 
 // refusal turns an answer outside 2xx into an error of the right class. What a write's status says about its effect is
-// as follows: 4xx and redirects are definite refusals; 408 and every 5xx may hide a write that was done.
+// as follows: 4xx and most redirects are definite refusals; 408, "found", "see other" and every 5xx may hide a write that
+// was done.
 func (c *Client) refusal(r *request, resp *http.Response, body []byte, rerr error) error {
 	text, fields := c.explain(resp.Header, body)
 	fail, hint := sdk.Unavailable, ""
@@ -70,6 +71,9 @@ func (c *Client) refusal(r *request, resp *http.Response, body []byte, rerr erro
 		}
 	case s < 400:
 		fail = badConfig
+		if r.outcome == writes && (s == http.StatusFound || s == http.StatusSeeOther) {
+			fail = sdk.Uncertain // "see other" may follow a change that was made
+		}
 		hint = "base_url is redirected" + elsewhere(resp.Header.Get("Location")) + "; configure the address that answers itself"
 	default:
 		fail, hint, inFields = invalid, fieldHint(fields), true

@@ -24,12 +24,12 @@ func Connector() *sdk.Connector {
 	c := sdk.New("jira", Version, "Issues in Jira Cloud and Jira Data Center.", open)
 	c.Egress("{config.base_url}")
 	sdk.Action(c, "issue.ensure", "Make sure that a case has exactly one issue, and bring it up to date.",
-		(*Client).Ensure, sdk.Keyed, sdk.ResolveWindow(5*time.Minute),
+		(*Client).Ensure, sdk.Keyed, sdk.ResolveWindow(5*time.Minute), sdk.DryRuns(),
 		sdk.Example("An alert becomes an issue", map[string]any{
 			"title": "[Sentinel] Root login without MFA", "description": "**Who:** root\n**From:** 203.0.113.5",
 			"severity_id": 4, "labels": []string{"t1078.004"},
 		}))
-	sdk.Action(c, "issue.comment", "Add a comment to an issue, once per key.", (*Client).Comment, sdk.Keyed)
+	sdk.Action(c, "issue.comment", "Add a comment to an issue, once per key.", (*Client).Comment, sdk.Keyed, sdk.DryRuns())
 	sdk.Action(c, "issue.get", "Read one issue.", (*Client).Get, sdk.Read)
 	sdk.Rows(c, "issue.search", "Find issues by JQL.", (*Client).Search, sdk.Read)
 	sdk.OnCheck(c, (*Client).Check)

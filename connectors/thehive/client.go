@@ -25,10 +25,6 @@ func (c *Client) do(ctx context.Context, what string, req rest.Request, out any)
 		return nil
 	}
 	if err := resp.JSON(out); err != nil {
-		if req.Method != http.MethodGet && req.Write == nil {
-			// It was done, but the answer does not say as what.
-			return sdk.Uncertain("%s: TheHive answered %d, but not as its API does: %w", what, resp.Status, err)
-		}
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
@@ -73,7 +69,7 @@ func explain(_ int, _ http.Header, body []byte, e *sdk.Error) {
 		e.Meta = map[string]string{}
 	}
 	e.Meta[metaType] = cut(p.Type, 64)
-	e.Message = strings.TrimSuffix(fmt.Sprintf("TheHive answered %d %s: %s", e.HTTPStatus, cut(p.Type, 64), cut(text, 500)), ": ")
+	e.Message = strings.TrimSuffix(cut(p.Type, 64)+": "+cut(text, 500), ": ")
 }
 
 // failed returns err as an *sdk.Error, or nil.

@@ -25,6 +25,9 @@ type Config struct {
 	TLP          string `json:"tlp,omitempty" doc:"Traffic light of what is made, unless the flow says: clear, green, amber, amber+strict, red" default:"amber"`
 	PAP          string `json:"pap,omitempty" doc:"Permissible actions, unless the flow says: clear, green, amber, red" default:"amber"`
 	CaseTemplate string `json:"case_template,omitempty" doc:"Template of new cases, unless the flow says" cw:"maxlen=128"`
+
+	CAFile string     `json:"ca_file,omitempty" doc:"PEM file of certificates to trust besides the system's" cw:"advanced"`
+	Proxy  sdk.Secret `json:"proxy,omitzero" doc:"Proxy to go through, such as http://proxy.example:3128" cw:"advanced"`
 }
 
 // Credential is what a connection signs in with.
@@ -94,8 +97,12 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 		}
 		header.Set("X-Organisation", cfg.Organisation)
 	}
+	transport, err := rest.Transport(rest.TransportOptions{Proxy: cfg.Proxy, CAFile: cfg.CAFile})
+	if err != nil {
+		return nil, err
+	}
 	c.api, err = rest.New(rest.Options{
-		BaseURL: cfg.BaseURL, API: "TheHive", Auth: rest.Bearer(key), Header: header, Explain: explain,
+		BaseURL: cfg.BaseURL, API: "TheHive", Auth: rest.Bearer(key), Header: header, Transport: transport, Explain: explain,
 		RequestIDHeaders: []string{"X-Request-Id"},
 	})
 	if err != nil {
@@ -103,6 +110,9 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 	}
 	return c, nil
 }
+
+// Close lets go of idle connections.
+func (c *Client) Close() error { return c.api.Close() }
 
 // part checks a configured part of an alert's identity. TheHive compares it with regard to case, people do not.
 func part(field, s string) (string, error) {

@@ -25,13 +25,13 @@ func Connector() *sdk.Connector {
 		"procedures":  []string{"T1078.004"},
 	})
 	sdk.Action(c, "alert.ensure", "Make sure that a case key has exactly one alert, and bring it up to date.",
-		(*Client).EnsureAlert, sdk.Keyed, example)
+		(*Client).EnsureAlert, sdk.Keyed, sdk.DryRuns(), example)
 	sdk.Action(c, "case.ensure", "Make sure that a case key has exactly one case, and bring it up to date.",
-		(*Client).EnsureCase, sdk.Keyed, example)
+		(*Client).EnsureCase, sdk.Keyed, sdk.DryRuns(), example)
 	sdk.Action(c, "case.get", "Read one case.", (*Client).GetCase, sdk.Read)
-	sdk.Action(c, "case.comment", "Add a comment to a case, once per key.", (*Client).Comment, sdk.Keyed)
+	sdk.Action(c, "case.comment", "Add a comment to a case, once per key.", (*Client).Comment, sdk.Keyed, sdk.DryRuns())
 	sdk.Action(c, "observable.add", "Add observables to a case or an alert; what is there already stays as it is.",
-		(*Client).AddObservables, sdk.Idempotent)
+		(*Client).AddObservables, sdk.Idempotent, sdk.DryRuns())
 	sdk.OnCheck(c, (*Client).Check)
 	return c
 }
