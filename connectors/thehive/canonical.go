@@ -1,20 +1,35 @@
 package thehive
 
 import (
-	"net/netip"
 	"strings"
+
+	"github.com/casewire/casewire/sdk/ioc"
 )
 
-// canonical is the form in which a value is compared and stored; what does not parse stays as it is, trimmed.
+// canonical is the form in which a value is compared and stored; what does not parse as its type stays as it is, trimmed:
+// a case may well be about it.
 func canonical(kind, data string) string {
 	data = strings.TrimSpace(data)
+	var (
+		out string
+		ok  bool
+	)
 	switch kind {
 	case "ip":
-		if a, err := netip.ParseAddr(data); err == nil {
-			return a.Unmap().WithZone("").String()
-		}
-	case "domain", "fqdn", "hostname", "hash", "mail":
-		return strings.TrimSuffix(strings.ToLower(data), ".")
+		out, ok = ioc.IP(data)
+	case "domain", "fqdn", "hostname":
+		out, ok = ioc.Host(data)
+	case "mail":
+		out, ok = ioc.Email(data)
+	case "hash":
+		out, _, ok = ioc.Hash(data)
+	case "url":
+		out, ok = ioc.URL(data)
+	case "registry":
+		out, ok = ioc.Registry(data)
 	}
-	return data
+	if !ok {
+		return data
+	}
+	return out
 }

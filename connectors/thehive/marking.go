@@ -1,6 +1,6 @@
 package thehive
 
-import "strings"
+import "github.com/casewire/casewire/sdk/ioc"
 
 // level is how strict a marking is; a higher one tells fewer people.
 type level int
@@ -13,29 +13,22 @@ const (
 	red
 )
 
-// tlpLevel reads a TLP by name, in the spellings that are in use. White is the old name of clear.
+// tlpLevel reads a TLP in any of the spellings that are in use.
 func tlpLevel(name string) (level, bool) {
-	n := strings.ToLower(strings.TrimSpace(name))
-	n = strings.TrimPrefix(n, "tlp:")
-	switch strings.NewReplacer(" ", "", "+", "", "-", "", "_", "").Replace(n) {
-	case "clear", "white":
-		return clear, true
-	case "green":
-		return green, true
-	case "amber":
-		return amber, true
-	case "amberstrict":
-		return amberStrict, true
-	case "red":
-		return red, true
+	t, err := ioc.ParseTLP(name)
+	if err != nil {
+		return 0, false
 	}
-	return 0, false
+	return level(t.Number()), true // from 0, clear, to 4, red
 }
 
-// papLevel reads a PAP by name; it has no amber+strict.
+// papLevel reads a PAP; it has no amber+strict.
 func papLevel(name string) (level, bool) {
-	l, ok := tlpLevel(strings.TrimPrefix(strings.ToLower(strings.TrimSpace(name)), "pap:"))
-	return l, ok && l != amberStrict
+	p, err := ioc.ParsePAP(name)
+	if err != nil {
+		return 0, false
+	}
+	return papOf(p.Number()), true
 }
 
 func (l level) String() string {

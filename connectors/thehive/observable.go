@@ -37,7 +37,8 @@ func (s *server) prepare(in []Observable, tlp, pap int) []inputObservable {
 	for i := range in {
 		o := &in[i]
 		kind, extra := s.dataType(o.DataType)
-		data := canonical(kind, strings.ToValidUTF8(o.Data, "\uFFFD"))
+		given := strings.ToValidUTF8(o.Data, "\uFFFD")
+		data := canonical(kind, given)
 		if data == "" {
 			continue
 		}
@@ -46,6 +47,9 @@ func (s *server) prepare(in []Observable, tlp, pap int) []inputObservable {
 			tags = append([]string{extra}, tags...)
 		}
 		message := o.Message
+		if kind == "url" && message == "" && data != strings.TrimSpace(given) {
+			message = "As seen: `" + strings.ReplaceAll(cutUnits(strings.TrimSpace(given), maxData), "`", "%60") + "`"
+		}
 		if short := cutUnits(data, maxData); len(short) < len(data) {
 			tags = append(slices.Clip(tags), "truncated", "type:"+kind)
 			message = strings.TrimSpace(message + "\n\nThe whole value:\n" + data)
