@@ -123,16 +123,15 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 			return nil, sdk.Invalid("/fields/"+name, "has an input of its own")
 		}
 	}
-	text := renderer(in.Format)
-	w.description = text(in.Description, maxText)
+	text, head := renderer(in.Format), ""
 	if in.URL != "" {
 		link, ok := appendURL([]byte("[Open the alert|"), in.URL)
 		if !ok {
 			return nil, sdk.Invalid("/url", "is no web address")
 		}
-		head := string(link) + "]\n\n"
-		w.description = head + text(in.Description, maxText-units(head))
+		head = string(link) + "]\n\n"
 	}
+	w.description = head + text(in.Description, maxText-units(head))
 	if in.CommentOnUpdate != "" {
 		w.comment = text(in.CommentOnUpdate, maxText)
 	}

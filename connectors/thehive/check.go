@@ -111,6 +111,9 @@ func (c *Client) checkTemplate(ctx context.Context) sdk.Probe {
 			Name: p.Name, Status: sdk.ProbeFailed, Summary: "there is no case template " + c.cfg.CaseTemplate,
 			Remedy: "make it in TheHive, or correct case_template",
 		}
+	case badRequest(err):
+		p.Summary = "this TheHive cannot be asked for templates"
+		return p
 	case err != nil:
 		return failedProbe(p.Name, err, "")
 	}
