@@ -1,6 +1,7 @@
 package sdk
 
 import (
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -11,17 +12,18 @@ import (
 // The constructors below make errors that tell the host what to do next. Each says who failed and whether anything was
 // changed; use Uncertain for a write whose answer was lost.
 
-// Invalid is a fault of the action's input.
+// Invalid is a fault of the action's input, at a property: a JSON pointer ("/tags/0") or just a name ("title"). Empty
+// stands for the input as a whole.
 func Invalid(field, format string, args ...any) *Error {
 	e := plugin.Errorf(codes.InvalidArgument, format, args...)
 	e.Origin, e.SideEffect = plugin.OriginInput, plugin.EffectNone
 	if field != "" {
-		e.Violations, e.Message = []plugin.Violation{{Field: field, Description: e.Message}}, "invalid input"
+		e.Violations, e.Message = []plugin.Violation{{Field: pointer(field), Description: e.Message}}, "invalid input"
 	}
 	return e
 }
 
-// BadConfig is a fault of the connection's configuration, at a property.
+// BadConfig is a fault of the connection's configuration, at a property; see Invalid.
 func BadConfig(field, format string, args ...any) *Error {
 	e := Invalid(field, format, args...)
 	e.Origin = plugin.OriginConfig
@@ -75,6 +77,14 @@ func Conflict(format string, args ...any) *Error { return downstream(codes.Abort
 
 // TooLarge says that the answer is over a limit.
 func TooLarge(format string, args ...any) *Error { return downstream(codes.OutOfRange, format, args) }
+
+// pointer makes a JSON pointer of a property's name.
+func pointer(field string) string {
+	if strings.HasPrefix(field, "/") {
+		return field
+	}
+	return "/" + strings.ReplaceAll(field, ".", "/")
+}
 
 func downstream(code codes.Code, format string, args []any) *Error {
 	e := plugin.Errorf(code, format, args...)

@@ -13,4 +13,23 @@ type (
 	Event = event.Event
 	// Error is a failure with its class, side effect and pacing.
 	Error = plugin.Error
+	// Violation is one fault of an input or a configuration, at a JSON pointer.
+	Violation = plugin.Violation
+)
+
+// Redacted is what a Secret prints as.
+const Redacted = plugin.Redacted
+
+// NewSecret wraps a value that must not be seen.
+func NewSecret(value string) Secret { return plugin.NewSecret(value) }
+
+// What Error.Origin and Error.SideEffect can say, for the rare error that no constructor makes.
+const (
+	OriginInput      = plugin.OriginInput
+	OriginConfig     = plugin.OriginConfig
+	OriginDownstream = plugin.OriginDownstream
+
+	EffectNone    = plugin.EffectNone
+	EffectUnknown = plugin.EffectUnknown
+	EffectApplied = plugin.EffectApplied
 )

@@ -8,7 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
+	"iter"
 	"reflect"
 	"strconv"
 	"sync"
@@ -253,11 +253,22 @@ func (d *decoder) unknown(n *node, quoted jsontext.Value) error {
 		return err
 	}
 	why := "unknown property"
-	if near := nearest(string(plain), maps.Keys(n.index)); near != "" {
+	if near := nearest(string(plain), n.names()); near != "" {
 		why += fmt.Sprintf("; did you mean %q?", near)
 	}
 	d.report(why)
 	return nil
+}
+
+// names are the properties in the order of their declaration.
+func (n *node) names() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for i := range n.fields {
+			if !yield(n.fields[i].name) {
+				return
+			}
+		}
+	}
 }
 
 // absent fills in a default or reports what is missing.

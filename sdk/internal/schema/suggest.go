@@ -16,6 +16,10 @@ func nearest(s string, candidates iter.Seq[string]) string {
 		if fold(c) == plain {
 			return c
 		}
+		if a, b := fold(c), plain; len(b) >= 4 && strings.HasPrefix(a, b) || len(a) >= 4 && strings.HasPrefix(b, a) {
+			best, most = c, min(most, 2)
+			continue
+		}
 		if d := distance(strings.ToLower(s), strings.ToLower(c)); d < most {
 			best, most = c, d
 		}
