@@ -18,28 +18,28 @@ import (
 // Join serves srv over an in-memory listener and returns a client of it. Both end with the test. A panic in a handler is
 // logged by the test and answered as INTERNAL, as it would be by a process. The end waits for handlers: one that ignores its
 // context hangs the test.
-func Join(t testing.TB, srv connectorv1.ConnectorServer) connectorv1.ConnectorClient {
-	t.Helper()
+func Join(tb testing.TB, srv connectorv1.ConnectorServer) connectorv1.ConnectorClient {
+	tb.Helper()
 	lis := bufconn.Listen(1 << 20)
 	s := plugin.NewServer(srv, func(method string, value any, stack []byte) {
-		t.Logf("%s panicked: %v\n%s", method, value, stack)
+		tb.Logf("%s panicked: %v\n%s", method, value, stack)
 	}, grpc.WaitForHandlers(true))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		if err := s.Serve(lis); err != nil {
-			t.Errorf("serve the connector: %v", err)
+			tb.Errorf("serve the connector: %v", err)
 		}
 	}()
 	dial := append(plugin.DialOptions(), grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return lis.DialContext(ctx) }))
 	conn, err := grpc.NewClient("passthrough:///connector", dial...)
 	if err != nil {
-		t.Fatalf("dial the connector: %v", err)
+		tb.Fatalf("dial the connector: %v", err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := conn.Close(); err != nil {
-			t.Errorf("close the client: %v", err)
+			tb.Errorf("close the client: %v", err)
 		}
 		s.Stop()
 		<-done

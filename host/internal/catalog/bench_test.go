@@ -45,7 +45,7 @@ func BenchmarkInvoke2K(b *testing.B) {
 	})
 }
 
-type echoServer interface{}
+type echoServer any
 
 // serveRaw serves an echo at a unix socket: the baseline.
 func serveRaw(path string) error {
@@ -87,7 +87,7 @@ func rawEcho(b *testing.B) *grpc.ClientConn {
 
 func startRaw(b *testing.B, path string) {
 	b.Helper()
-	cmd := exec.Command(os.Args[0], "raw", path) //nolint:noctx // ends with the benchmark
+	cmd := exec.Command(os.Args[0], "raw", path)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		b.Fatal(err)

@@ -176,8 +176,10 @@ func TestGatheredRowsAreCapped(t *testing.T) {
 
 func TestConnectorErrorsPassUnchanged(t *testing.T) {
 	t.Parallel()
-	want := &plugin.Error{Code: codes.ResourceExhausted, Message: "slow down", Domain: "jira", RetryAfter: 3 * time.Second, Origin: plugin.OriginDownstream,
-		SideEffect: plugin.EffectNone, HTTPStatus: 429, RequestID: "r1"}
+	want := &plugin.Error{
+		Code: codes.ResourceExhausted, Message: "slow down", Domain: "jira", RetryAfter: 3 * time.Second, Origin: plugin.OriginDownstream,
+		SideEffect: plugin.EffectNone, HTTPStatus: 429, RequestID: "r1",
+	}
 	c, _ := script(t, func(*connectorv1.InvokeRequest, connectorv1.Connector_InvokeServer) error { return want })
 	_, err := c.Invoke(t.Context(), catalog.Invocation{Connection: "a", Action: "do"}, nil)
 	e := wantError(t, err)

@@ -5,8 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
-	"log/slog"
 	"os"
 	"os/exec"
 	"strings"
@@ -119,8 +117,10 @@ func (f *fake) Configure(ctx context.Context, r *connectorv1.ConfigureRequest) (
 			continue
 		}
 		if cfg.Bad != "" {
-			o.Status = plugin.MarshalStatus(&plugin.Error{Code: codes.InvalidArgument, Message: "invalid configuration", Origin: plugin.OriginConfig, SideEffect: plugin.EffectNone,
-				Violations: []plugin.Violation{{Field: "/bad", Description: cfg.Bad}}})
+			o.Status = plugin.MarshalStatus(&plugin.Error{
+				Code: codes.InvalidArgument, Message: "invalid configuration", Origin: plugin.OriginConfig, SideEffect: plugin.EffectNone,
+				Violations: []plugin.Violation{{Field: "/bad", Description: cfg.Bad}},
+			})
 		} else {
 			f.conns[u.GetConnection()] = u
 		}
@@ -211,7 +211,7 @@ func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error)
 	case `"oversize"`:
 		return bytes.Repeat([]byte(" "), plugin.MaxReceive), nil
 	case `"child"`:
-		cmd := exec.Command("sleep", "600") //nolint:noctx // it must outlive the call
+		cmd := exec.Command("sleep", "600")
 		if err := cmd.Start(); err != nil {
 			return nil, err
 		}
@@ -250,8 +250,8 @@ func (f *fake) Drain(context.Context, *connectorv1.DrainRequest) (*connectorv1.D
 }
 
 // newCatalog makes a catalog of in-memory connectors that stops with the test.
-func newCatalog(t testing.TB, opts catalog.Options, fakes ...*fake) *catalog.Catalog {
-	t.Helper()
+func newCatalog(tb testing.TB, opts catalog.Options, fakes ...*fake) *catalog.Catalog {
+	tb.Helper()
 	if opts.Connectors == nil {
 		opts.Connectors = map[string]catalog.Source{}
 	}
@@ -260,28 +260,28 @@ func newCatalog(t testing.TB, opts catalog.Options, fakes ...*fake) *catalog.Cat
 	}
 	c, err := catalog.New(opts)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if err := c.Stop(ctx); err != nil {
-			t.Error(err)
+			tb.Error(err)
 		}
 	})
 	return c
 }
 
 // configure demands that every connection is taken.
-func configure(t testing.TB, c *catalog.Catalog, conns ...catalog.Connection) []catalog.Outcome {
-	t.Helper()
-	out, err := c.Configure(t.Context(), conns)
+func configure(tb testing.TB, c *catalog.Catalog, conns ...catalog.Connection) []catalog.Outcome {
+	tb.Helper()
+	out, err := c.Configure(tb.Context(), conns)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	for _, o := range out {
 		if o.Err != nil {
-			t.Fatalf("connection %s: %v", o.Connection, o.Err)
+			tb.Fatalf("connection %s: %v", o.Connection, o.Err)
 		}
 	}
 	return out
@@ -292,18 +292,18 @@ func conn(name, connector, config string) catalog.Connection {
 }
 
 // wantError demands a *plugin.Error and returns it.
-func wantError(t testing.TB, err error) *plugin.Error {
-	t.Helper()
+func wantError(tb testing.TB, err error) *plugin.Error {
+	tb.Helper()
 	e, ok := err.(*plugin.Error) //nolint:errorlint // the promise is about the type itself
 	if !ok || e == nil {
-		t.Fatalf("got %T %v, want a *plugin.Error", err, err)
+		tb.Fatalf("got %T %v, want a *plugin.Error", err, err)
 	}
 	return e
 }
 
 // awaitState returns once a connector is in a state.
-func awaitState(t testing.TB, c *catalog.Catalog, connector string, ok func(catalog.Status) bool) catalog.Status {
-	t.Helper()
+func awaitState(tb testing.TB, c *catalog.Catalog, connector string, ok func(catalog.Status) bool) catalog.Status {
+	tb.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	end := time.After(20 * time.Second)
@@ -319,7 +319,7 @@ func awaitState(t testing.TB, c *catalog.Catalog, connector string, ok func(cata
 		select {
 		case <-tick.C:
 		case <-end:
-			t.Fatalf("connector %s stays %+v", connector, last)
+			tb.Fatalf("connector %s stays %+v", connector, last)
 		}
 	}
 }
@@ -327,5 +327,3 @@ func awaitState(t testing.TB, c *catalog.Catalog, connector string, ok func(cata
 func is(state catalog.State) func(catalog.Status) bool {
 	return func(s catalog.Status) bool { return s.State == state }
 }
-
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }

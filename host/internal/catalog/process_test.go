@@ -1,9 +1,12 @@
+//go:build unix
+
 package catalog_test
 
 import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"syscall"
@@ -18,17 +21,17 @@ import (
 )
 
 // processes makes a catalog whose connector "jira" is the test binary in a process of its own, with connection "a".
-func processes(t testing.TB, opts catalog.Options) *catalog.Catalog {
-	t.Helper()
+func processes(tb testing.TB, opts catalog.Options) *catalog.Catalog {
+	tb.Helper()
 	opts.Connectors = map[string]catalog.Source{"jira": {Launcher: launch.Exec{Args: []string{"connector", "jira"}}}}
-	c := newCatalog(t, opts)
-	configure(t, c, conn("a", "jira", `{}`))
+	c := newCatalog(tb, opts)
+	configure(tb, c, conn("a", "jira", `{}`))
 	return c
 }
 
-func do(t testing.TB, c *catalog.Catalog, how string) (string, error) {
-	t.Helper()
-	out, err := c.Invoke(t.Context(), catalog.Invocation{Connection: "a", Action: "do", Input: fmt.Appendf(nil, "%q", how)}, nil)
+func do(tb testing.TB, c *catalog.Catalog, how string) (string, error) {
+	tb.Helper()
+	out, err := c.Invoke(tb.Context(), catalog.Invocation{Connection: "a", Action: "do", Input: fmt.Appendf(nil, "%q", how)}, nil)
 	return string(out), err
 }
 
@@ -83,7 +86,7 @@ func TestHungConnectorIsKilledAndStartedAgain(t *testing.T) {
 
 func TestFloodsAndHostileLinesHurtNobody(t *testing.T) {
 	t.Parallel()
-	c := processes(t, catalog.Options{Logger: quiet()})
+	c := processes(t, catalog.Options{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	for _, how := range []string{"hostile", "flood", "nothing"} {
 		if _, err := do(t, c, how); err != nil {
 			t.Errorf("%s: %v", how, err)

@@ -1,3 +1,5 @@
+//go:build unix
+
 package launch_test
 
 import (
@@ -139,9 +141,6 @@ func TestStartFailures(t *testing.T) {
 
 func TestHungConnectorIsKilled(t *testing.T) {
 	t.Parallel()
-	if runtime.GOOS == "windows" {
-		t.Skip("no SIGSTOP")
-	}
 	p := start(t, newHost(t, launch.Options{}), connector)
 	if err := syscall.Kill(p.PID(), syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
@@ -177,7 +176,7 @@ func TestNothingOutlivesAKilledHost(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait()
-	for _, pid := range strings.Fields(line) {
+	for pid := range strings.FieldsSeq(line) {
 		awaitGone(t, pid)
 	}
 	newHost(t, launch.Options{RunDir: runDir})

@@ -86,7 +86,7 @@ func (p *puppet) Invoke(r *connectorv1.InvokeRequest, s connectorv1.Connector_In
 	out := "ok"
 	switch r.GetAction() {
 	case "child":
-		cmd := exec.Command("sleep", "600") //nolint:noctx // it must outlive the call
+		cmd := exec.Command("sleep", "600")
 		if err := cmd.Start(); err != nil {
 			return err
 		}
@@ -207,7 +207,7 @@ var connector = launch.Exec{Args: []string{"play", "connector"}}
 // firstLine starts the test binary in another part and returns the first line that it prints.
 func firstLine(t *testing.T, args ...string) (*exec.Cmd, string) {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], append([]string{"play"}, args...)...) //nolint:noctx // the test kills it
+	cmd := exec.Command(os.Args[0], append([]string{"play"}, args...)...)
 	cmd.Stderr = os.Stderr
 	if _, err := cmd.StdinPipe(); err != nil {
 		t.Fatal(err)
