@@ -1,0 +1,124 @@
+// Package sentinel is the connector for Microsoft Sentinel and Defender alerts through Microsoft Graph: the trigger
+// alerts (a poll that is the truth, and change notifications that are hints), and actions on alerts. It knows Graph and
+// nothing of cases.
+package sentinel
+
+import (
+	"context"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/casewire/casewire/connectors/internal/azure"
+	"github.com/casewire/casewire/sdk"
+	"github.com/casewire/casewire/sdk/rest"
+)
+
+// Version of the connector.
+const Version = "0.1.0"
+
+// Config is a connection's configuration.
+type Config struct {
+	Credential azure.Credential `json:"credential" cw:"required" doc:"Entra credential; names one of the credentials of the configuration"`
+	GraphURL   string           `json:"graph_url" default:"https://graph.microsoft.com" doc:"Base URL of Microsoft Graph (sovereign clouds have their own)"`
+	GraphScope string           `json:"graph_scope,omitempty" doc:"Token scope; default graph_url/.default"`
+
+	Push         string     `json:"push" enum:"manage,receive,off" default:"off" doc:"Change notifications: manage subscribes, renews and adopts; receive takes notifications that somebody else subscribed to; off polls only"`
+	PushResource string     `json:"push_resource" default:"security/alerts_v2" doc:"What to subscribe to. Graph documents subscriptions only for the retired security/alerts; a tenant may refuse alerts_v2, and polling goes on"`
+	ClientState  sdk.Secret `json:"client_state,omitempty" doc:"Shared secret of the notifications. Required for receive; manage derives one"`
+	PushLife     string     `json:"push_life" default:"72h" doc:"Life of a subscription, 45m to 720h; it is renewed at half of it and at least daily"`
+
+	Overlap  string `json:"overlap" default:"10m" doc:"How far behind the newest alert each poll looks again, for alerts that are indexed late"`
+	Lookback string `json:"lookback" default:"24h" doc:"How far back the first poll and the hourly sweep look"`
+	Filter   string `json:"filter,omitempty" doc:"Further OData filter, joined with and" example:"serviceSource eq 'microsoftSentinel'"`
+	PageSize int    `json:"page_size" default:"100" cw:"min=1,max=1000" doc:"Alerts a page"`
+}
+
+// Client is one connection.
+type Client struct {
+	cfg         Config
+	env         sdk.Env
+	api         *rest.Client
+	tenant      string
+	graphHost   string
+	clientState string
+	life        time.Duration
+	overlap     time.Duration
+	lookback    time.Duration
+
+	// verify is set when something said that the subscription may be gone.
+	verify atomic.Bool
+	mu     sync.Mutex
+	// subscription is the id that the last poll knew; notifications of others are counted.
+	subscription string
+}
+
+// Connector describes the connector; a main is sdk.Serve(sentinel.Connector()).
+func Connector() *sdk.Connector {
+	c := sdk.New("sentinel", Version, "Microsoft Sentinel and Defender alerts through Microsoft Graph.", open).
+		Egress("{config.graph_url}", "login.microsoftonline.com")
+	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
+		Name:     "alerts",
+		Summary:  "Alerts as they are created and changed.",
+		Emits:    []string{"io.casewire.alert.v1"},
+		Interval: time.Minute,
+		Poll:     (*Client).poll,
+		Hook:     (*Client).hook,
+		HookRules: sdk.HookRules{
+			HandshakeQuery: "validationToken", Methods: []string{http.MethodPost}, JSON: true, MaxBody: 1 << 20,
+		},
+		Resolve:      (*Client).resolve,
+		ResolveLimit: 16,
+	})
+	sdk.Action(c, "alert.get", "Get one alert.", (*Client).getAlert, sdk.Read,
+		sdk.Example("by id", map[string]any{"alert": "sn8a6b…"}))
+	sdk.Rows(c, "alert.list", "List alerts, newest first.", (*Client).listAlerts, sdk.Read)
+	sdk.Action(c, "alert.update", "Set status, classification, determination or assignee of an alert.", (*Client).updateAlert, sdk.Idempotent)
+	sdk.Action(c, "alert.comment", "Add a comment to an alert, once per key.", (*Client).commentAlert, sdk.Keyed,
+		sdk.ResolveWindow(time.Minute))
+	sdk.OnCheck(c, (*Client).check)
+	return c
+}
+
+func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
+	c := &Client{cfg: cfg, env: env, tenant: cfg.Credential.TenantID}
+	var err error
+	for _, d := range []struct {
+		field, value string
+		least, most  time.Duration
+		into         *time.Duration
+	}{
+		{"push_life", cfg.PushLife, time.Second, maxLife, &c.life},
+		{"overlap", cfg.Overlap, 0, 7 * 24 * time.Hour, &c.overlap},
+		{"lookback", cfg.Lookback, time.Minute, 180 * 24 * time.Hour, &c.lookback},
+	} {
+		if *d.into, err = time.ParseDuration(d.value); err != nil || *d.into < d.least || *d.into > d.most {
+			return nil, sdk.BadConfig(d.field, "%q is not a duration from %v to %v, such as \"90m\"", d.value, d.least, d.most)
+		}
+	}
+	if cfg.GraphScope == "" {
+		cfg.GraphScope = cfg.GraphURL + "/.default"
+	}
+	if err := c.setUpPush(); err != nil {
+		return nil, err
+	}
+	tokens, err := azure.NewTokens(cfg.Credential, azure.Options{})
+	if err != nil {
+		return nil, err
+	}
+	auth := tokens.Authorizer(cfg.GraphScope)
+	c.api, err = rest.New(rest.Options{
+		BaseURL: cfg.GraphURL, API: "Microsoft Graph",
+		Auth: auth.Authorize, OnUnauthorized: auth.OnUnauthorized,
+		// Without it, newer enum members arrive as unknownFutureValue.
+		Header:           http.Header{"Prefer": {"include-unknown-enum-members"}},
+		Explain:          azure.Explain,
+		RequestIDHeaders: []string{"request-id", "client-request-id"},
+	})
+	if err != nil {
+		return nil, rename(err, "graph_url")
+	}
+	c.graphHost = hostOf(cfg.GraphURL)
+	return c, nil
+}

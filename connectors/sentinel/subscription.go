@@ -1,0 +1,177 @@
+package sentinel
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/casewire/casewire/sdk"
+	"github.com/casewire/casewire/sdk/rest"
+)
+
+// Graph's bounds on the life of a subscription to security alerts: 43,200 minutes at most, and what is under 45 minutes
+// is raised to that. https://learn.microsoft.com/graph/api/resources/subscription.
+const maxLife = 43_200 * time.Minute
+
+// verifyEvery is how often a poll asks Graph whether the subscription still stands.
+const verifyEvery = 5 * time.Minute
+
+// subscription is a subscription as Graph tells it.
+type subscription struct {
+	ID                       string    `json:"id,omitempty"`
+	ChangeType               string    `json:"changeType,omitempty"`
+	Resource                 string    `json:"resource,omitempty"`
+	NotificationURL          string    `json:"notificationUrl,omitempty"`
+	LifecycleNotificationURL string    `json:"lifecycleNotificationUrl,omitempty"`
+	Expiration               time.Time `json:"expirationDateTime"`
+	ClientState              string    `json:"clientState,omitempty"`
+}
+
+// subState is what the cursor remembers of it.
+type subState struct {
+	ID       string    `json:"id"`
+	Expires  time.Time `json:"expires"`
+	Renewed  time.Time `json:"renewed"`
+	Verified time.Time `json:"verified"`
+	Mark     string    `json:"mark"`
+}
+
+// subscribe keeps exactly one live subscription of ours: it verifies, renews, adopts or creates. It reports whether
+// notifications may have been lost meanwhile.
+func (c *Client) subscribe(ctx context.Context, s subState) (subState, bool, error) {
+	if c.cfg.Push != "manage" {
+		return subState{}, false, nil
+	}
+	hook := c.env.Hooks["alerts"].URL
+	if hook == "" {
+		return s, false, sdk.BadConfig("push", "push: manage needs http.public_url, the address at which Microsoft Graph reaches this host")
+	}
+	now := time.Now()
+	mark := c.mark(hook)
+	check := c.verify.Swap(false)
+	if s.ID != "" && s.Mark == mark {
+		half := c.life / 2
+		due := s.Expires.Sub(now) < half || now.Sub(s.Renewed) > 24*time.Hour
+		if !due && !check && now.Sub(s.Verified) < verifyEvery {
+			return s, false, nil
+		}
+		next, err := c.keep(ctx, s, due, now)
+		if !isNotFound(err) {
+			return next, false, err
+		}
+		slog.WarnContext(ctx, "subscription is gone", "subscription", s.ID) //nolint:sloglint // the SDK routes the default logger to the host
+	}
+	next, created, err := c.adoptOrCreate(ctx, hook, mark, now)
+	// Whatever happened between two subscriptions was not notified.
+	return next, created && s.ID != "", err
+}
+
+// keep verifies the subscription, and renews it when that is due.
+func (c *Client) keep(ctx context.Context, s subState, renew bool, now time.Time) (subState, error) {
+	var got subscription
+	path := "/v1.0/subscriptions/" + url.PathEscape(s.ID)
+	var err error
+	if renew {
+		err = c.api.Send(ctx, http.MethodPatch, path, subscription{Expiration: now.Add(c.life).UTC()}, &got)
+	} else {
+		err = c.api.Get(ctx, path, nil, &got)
+	}
+	if err != nil {
+		return s, fmt.Errorf("keep subscription %s: %w", s.ID, err)
+	}
+	s.Verified = now
+	if renew {
+		s.Renewed = now
+	}
+	if !got.Expiration.IsZero() {
+		s.Expires = got.Expiration
+	}
+	return s, nil
+}
+
+// adoptOrCreate takes over a subscription of ours that stands already (a lost cursor, another host) and removes what is
+// more than one, or stale: with another secret, or about to lapse for good.
+func (c *Client) adoptOrCreate(ctx context.Context, hook, mark string, now time.Time) (subState, bool, error) {
+	wanted := withMark(hook, mark)
+	var mine *subscription
+	for page, err := range c.api.Pages(ctx, rest.Request{Method: http.MethodGet, Path: "/v1.0/subscriptions"}, nextLink) {
+		if err != nil {
+			return subState{}, false, fmt.Errorf("list subscriptions: %w", err)
+		}
+		var list struct {
+			Value []subscription `json:"value"`
+		}
+		if err := page.JSON(&list); err != nil {
+			return subState{}, false, err
+		}
+		for _, s := range list.Value {
+			if base, _, _ := strings.Cut(s.NotificationURL, "?"); base != hook || s.Resource != c.cfg.PushResource {
+				continue
+			}
+			if mine == nil && s.NotificationURL == wanted && s.Expiration.After(now) {
+				mine = &s
+				continue
+			}
+			if err := c.api.Send(ctx, http.MethodDelete, "/v1.0/subscriptions/"+url.PathEscape(s.ID), nil, nil); err != nil && !isNotFound(err) {
+				return subState{}, false, fmt.Errorf("remove stale subscription %s: %w", s.ID, err)
+			}
+		}
+	}
+	if mine != nil {
+		st, err := c.keep(ctx, subState{ID: mine.ID, Mark: mark, Expires: mine.Expiration}, true, now)
+		if !isNotFound(err) {
+			return st, false, err
+		}
+	}
+	var made subscription
+	err := c.api.Send(ctx, http.MethodPost, "/v1.0/subscriptions", subscription{
+		ChangeType: "created,updated", Resource: c.cfg.PushResource, ClientState: c.clientState,
+		NotificationURL: wanted, LifecycleNotificationURL: withMark(hook+"/lifecycle", mark),
+		Expiration: now.Add(c.life).UTC(),
+	}, &made)
+	if err != nil {
+		return subState{}, false, fmt.Errorf("subscribe to %s: %w", c.cfg.PushResource, err)
+	}
+	return subState{ID: made.ID, Mark: mark, Expires: made.Expiration, Renewed: now, Verified: now}, true, nil
+}
+
+// lifecycle answers a lifecycle notification.
+// https://learn.microsoft.com/graph/change-notifications-lifecycle-events.
+func (c *Client) lifecycle(ctx context.Context, d hintData) (sdk.Found, error) {
+	switch d.Event {
+	case "reauthorizationRequired":
+		err := c.api.Send(ctx, http.MethodPost, "/v1.0/subscriptions/"+url.PathEscape(d.Subscription)+"/reauthorize", nil, nil)
+		if err != nil && !isNotFound(err) {
+			return sdk.Found{}, fmt.Errorf("reauthorize subscription %s: %w", d.Subscription, err)
+		}
+		if err != nil {
+			c.verify.Store(true)
+		}
+	case "subscriptionRemoved":
+		c.verify.Store(true)
+	}
+	// Delivery pauses before any of these, and what changed meanwhile is not sent again.
+	return sdk.Found{PollNow: true}, nil
+}
+
+// mark tells our subscriptions of one secret from those of another, without saying anything about the secret.
+func (c *Client) mark(hook string) string {
+	sum := sha256.Sum256([]byte("mark " + c.clientState + " " + hook))
+	return hex.EncodeToString(sum[:6])
+}
+
+func withMark(hook, mark string) string { return hook + "?cw=" + mark }
+
+func isNotFound(err error) bool {
+	var e *sdk.Error
+	return errors.As(err, &e) && e.Code == codes.NotFound
+}
