@@ -1,0 +1,49 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/casewire/casewire/host/internal/catalog"
+	"github.com/casewire/casewire/host/internal/engine"
+	"github.com/casewire/casewire/plugin/connectorv1"
+)
+
+// caller lets the engine call actions through the catalog.
+type caller struct{ catalog *catalog.Catalog }
+
+var _ engine.Caller = caller{}
+
+func (c caller) Call(ctx context.Context, call engine.Call) (json.RawMessage, error) {
+	return c.catalog.Invoke(ctx, catalog.Invocation{
+		Connection: call.Connection, Action: call.Action, Input: call.Input, CallID: call.ID, Key: call.Key,
+		Attempt: call.Attempt, Resolve: call.Resolve, Prior: call.Prior, FirstSent: call.FirstSent,
+	}, nil)
+}
+
+// Invocation is a call from outside of any flow.
+type Invocation struct {
+	Connection, Action string
+	Input              json.RawMessage
+	// Key is required for keyed actions. Calls from outside are not in the ledger: the caller decides about repeats.
+	Key     string
+	Timeout time.Duration // default 60 s
+}
+
+// Invoke calls one action. Rows are gathered into the output's property "rows". The error is a *plugin.Error.
+func (h *Host) Invoke(ctx context.Context, in Invocation) (json.RawMessage, error) {
+	if in.Timeout <= 0 {
+		in.Timeout = time.Minute
+	}
+	ctx, cancel := context.WithTimeout(ctx, in.Timeout)
+	defer cancel()
+	return h.catalog.Invoke(ctx, catalog.Invocation{
+		Connection: in.Connection, Action: in.Action, Input: in.Input, Key: in.Key, Attempt: 1,
+	}, nil)
+}
+
+// Check runs the live probes of a connection.
+func (h *Host) Check(ctx context.Context, connection string) ([]*connectorv1.Probe, error) {
+	return h.catalog.Check(ctx, connection)
+}

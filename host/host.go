@@ -1,0 +1,184 @@
+package host
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+
+	"github.com/casewire/casewire/host/flow"
+	"github.com/casewire/casewire/host/internal/catalog"
+	"github.com/casewire/casewire/host/internal/engine"
+	"github.com/casewire/casewire/host/store"
+	"github.com/casewire/casewire/plugin/connectorv1"
+)
+
+// Host loads connectors, takes events in and runs flows. Its methods are safe for concurrent use.
+type Host struct {
+	opts    Options
+	log     *slog.Logger
+	store   store.Store
+	catalog *catalog.Catalog
+	engine  *engine.Engine
+	flows   *flows
+	views   *viewCache
+
+	mu      sync.Mutex
+	intakes map[triggerKey]*intake
+	started bool
+	cancel  context.CancelCauseFunc
+	group   sync.WaitGroup
+}
+
+// triggerKey names a trigger of a connection.
+type triggerKey struct{ connection, trigger string }
+
+// errStopped is why the host's own work is cancelled at Stop.
+var errStopped = errors.New("host: stopped")
+
+// New makes a host. It starts nothing.
+func New(o Options) (*Host, error) {
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	h := &Host{opts: o, log: o.Logger, store: o.Store, intakes: map[triggerKey]*intake{}, views: newViewCache(1024)}
+	var err error
+	h.catalog, err = catalog.New(catalog.Options{
+		Logger: o.Logger, RunDir: o.RunDir, Connectors: o.Connectors, HostVersion: o.Version, IdleStop: o.IdleStop,
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range o.Connections {
+		h.catalog.Declare(c.Name, c.Connector)
+	}
+	h.flows = newFlows(o.Store, h.catalog)
+	h.engine, err = engine.New(engine.Options{
+		Store: o.Store, Caller: caller{h.catalog}, Flows: h.flows, Logger: o.Logger, Workers: o.Workers, Load: h.load,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+// Connection, Connections and Connector make the host a flow.Catalog, by which flows are checked before anything starts.
+func (h *Host) Connection(name string) (*connectorv1.DescribeResponse, bool) {
+	return h.catalog.Connection(name)
+}
+
+// Connections lists connections; see flow.Catalog.
+func (h *Host) Connections(connector string) []string { return h.catalog.Connections(connector) }
+
+// Connector describes a connector; see flow.Catalog.
+func (h *Host) Connector(name string) (*connectorv1.DescribeResponse, bool) {
+	return h.catalog.Connector(name)
+}
+
+var _ flow.Catalog = (*Host)(nil)
+
+// SetFlows puts flows into force. Runs that have begun stay on the version that they began with. Call it before Start.
+func (h *Host) SetFlows(ctx context.Context, fs []*flow.Flow) error {
+	for _, f := range fs {
+		if err := h.store.PutFlow(ctx, store.FlowVersion{Version: f.Version, Name: f.Name, Bundle: f.Bundle}); err != nil {
+			return fmt.Errorf("keep flow %s: %w", f.Name, err)
+		}
+	}
+	h.flows.set(fs)
+	return nil
+}
+
+// Start configures the connections, and begins to poll, to look hints up and to run flows. A connection that its connector
+// refuses is an error; nothing is left running then. Ctx covers starting only.
+func (h *Host) Start(ctx context.Context) (err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.started {
+		return errors.New("host: started already")
+	}
+	conns := make([]catalog.Connection, 0, len(h.opts.Connections))
+	for _, c := range h.opts.Connections {
+		hooks, err := h.hooks(ctx, c)
+		if err != nil {
+			return err
+		}
+		conns = append(conns, catalog.Connection{Name: c.Name, Connector: c.Connector, Tenant: c.Tenant, Config: c.Config, Hooks: hooks})
+	}
+	outcomes, err := h.catalog.Configure(ctx, conns)
+	if err == nil {
+		for _, o := range outcomes {
+			if o.Err != nil {
+				err = errors.Join(err, fmt.Errorf("connection %s: %w", o.Connection, o.Err))
+			}
+		}
+	}
+	if err != nil {
+		return errors.Join(err, h.catalog.Stop(context.WithoutCancel(ctx)))
+	}
+	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	h.cancel = cancel
+	if err := h.engine.Start(ctx); err != nil {
+		cancel(errStopped)
+		return errors.Join(err, h.catalog.Stop(context.WithoutCancel(ctx)))
+	}
+	for key := range h.flows.triggers() {
+		in, err := newIntake(h, key)
+		if err != nil {
+			h.log.ErrorContext(ctx, "trigger cannot be used", "connection", key.connection, "trigger", key.trigger, "error", err)
+			continue
+		}
+		h.intakes[key] = in
+		in.run(work, &h.group)
+	}
+	h.started = true
+	return nil
+}
+
+// Stop lets attempts in flight finish until ctx ends, stops every connector process and returns when all of it is over.
+// The store stays open.
+func (h *Host) Stop(ctx context.Context) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.started {
+		return h.catalog.Stop(ctx)
+	}
+	h.started = false
+	h.cancel(errStopped)
+	err := h.engine.Stop(ctx)
+	h.group.Wait()
+	return errors.Join(err, h.catalog.Stop(ctx))
+}
+
+// hooks gives a connection an endpoint for each of its triggers that takes webhooks. The secret is made once and kept.
+func (h *Host) hooks(ctx context.Context, c Connection) ([]catalog.Hook, error) {
+	d, ok := h.catalog.Connector(c.Connector)
+	if !ok {
+		return nil, fmt.Errorf("connection %s: connector %q cannot be described", c.Name, c.Connector)
+	}
+	var hooks []catalog.Hook
+	for _, t := range d.GetTriggers() {
+		if t.GetWebhook() == nil {
+			continue
+		}
+		fresh := make([]byte, 32)
+		if _, err := rand.Read(fresh); err != nil {
+			return nil, err
+		}
+		secret, err := h.store.PutIfAbsent(ctx, "hook-secret/"+c.Name+"/"+t.GetName(), fresh)
+		if err != nil {
+			return nil, fmt.Errorf("keep the hook secret of %s: %w", c.Name, err)
+		}
+		hook := catalog.Hook{Trigger: t.GetName(), Secret: secret}
+		if h.opts.PublicURL != "" {
+			hook.URL = strings.TrimSuffix(h.opts.PublicURL, "/") + "/hooks/" + c.Name + "/" + t.GetName()
+		}
+		hooks = append(hooks, hook)
+	}
+	return hooks, nil
+}

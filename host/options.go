@@ -1,0 +1,73 @@
+package host
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/casewire/casewire/host/internal/catalog"
+	"github.com/casewire/casewire/host/store"
+)
+
+// Options configure a host. Store and Connectors are required.
+type Options struct {
+	Store store.Store
+	// Connectors says how to start each connector, by name.
+	Connectors  map[string]Connector
+	Connections []Connection
+	Logger      *slog.Logger
+	// PublicURL is where vendors reach this host's webhooks, such as "https://casewire.example"; empty means that they
+	// cannot.
+	PublicURL string
+	// RunDir is a directory of this host's own for sockets; default under the system's temporary directory.
+	RunDir string
+	// Workers is how many runs execute at once; default 64.
+	Workers int
+	// IdleStop stops a connector process that was not called for so long; zero never does.
+	IdleStop time.Duration
+	// Version of the program, told to connectors.
+	Version string
+}
+
+// Connector says how to start a connector.
+type Connector = catalog.Source
+
+// Connection is one configured account at a vendor.
+type Connection struct {
+	Name, Connector string
+	Tenant          string
+	// Config is JSON after the connector's config schema, with its secrets in place.
+	Config json.RawMessage
+	// Poll is how often its triggers are polled; zero leaves it to the trigger.
+	Poll time.Duration
+}
+
+func (o Options) validate() error {
+	var errs []error
+	if o.Store == nil {
+		errs = append(errs, errors.New("host: Options.Store is required"))
+	}
+	names := map[string]bool{}
+	for _, c := range o.Connections {
+		switch {
+		case c.Name == "" || strings.ContainsAny(c.Name, "/ \t\n"):
+			errs = append(errs, fmt.Errorf("host: connection name %q: give it a name without spaces and slashes", c.Name))
+		case names[c.Name]:
+			errs = append(errs, fmt.Errorf("host: connection %q is given twice", c.Name))
+		}
+		if _, ok := o.Connectors[c.Connector]; !ok {
+			errs = append(errs, fmt.Errorf("host: connection %q: there is no connector %q", c.Name, c.Connector))
+		}
+		names[c.Name] = true
+	}
+	if o.PublicURL != "" {
+		if u, err := url.Parse(o.PublicURL); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+			errs = append(errs, fmt.Errorf("host: public URL %q: give an absolute URL such as https://casewire.example", o.PublicURL))
+		}
+	}
+	return errors.Join(errs...)
+}
