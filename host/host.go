@@ -26,8 +26,10 @@ type Host struct {
 	flows   *flows
 	views   *viewCache
 
-	mu      sync.Mutex
+	imu     sync.RWMutex // guards intakes
 	intakes map[triggerKey]*intake
+
+	mu      sync.Mutex // one Start or Stop at a time
 	started bool
 	cancel  context.CancelCauseFunc
 	group   sync.WaitGroup
@@ -133,7 +135,9 @@ func (h *Host) Start(ctx context.Context) (err error) {
 			h.log.ErrorContext(ctx, "trigger cannot be used", "connection", key.connection, "trigger", key.trigger, "error", err)
 			continue
 		}
+		h.imu.Lock()
 		h.intakes[key] = in
+		h.imu.Unlock()
 		in.run(work, &h.group)
 	}
 	h.started = true

@@ -189,7 +189,7 @@ func (h *Host) PollNow(connection, trigger string) bool {
 }
 
 func (h *Host) intake(connection, trigger string) *intake {
-	h.mu.Lock()
-	defer h.mu.Unlock()
+	h.imu.RLock()
+	defer h.imu.RUnlock()
 	return h.intakes[triggerKey{connection, trigger}]
 }

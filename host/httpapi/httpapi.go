@@ -1,0 +1,234 @@
+// Package httpapi is the host's HTTP API for operators: health, metrics, runs, dead letters, replays. Everything but
+// health asks for the operator's token.
+package httpapi
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/casewire/casewire/host"
+	"github.com/casewire/casewire/host/store"
+	"github.com/casewire/casewire/plugin"
+)
+
+// Options configure the API.
+type Options struct {
+	// Token is the operator's; empty refuses everything but health.
+	Token plugin.Secret
+	// Ready says whether the host is up; nil means yes.
+	Ready func() bool
+}
+
+// Handler serves /healthz, /readyz, /metrics and /v1/.
+func Handler(h *host.Host, st store.Store, o Options) http.Handler {
+	a := &api{host: h, store: st, token: sha256.Sum256([]byte(o.Token.Reveal())), open: !o.Token.IsZero()}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if o.Ready != nil && !o.Ready() {
+			http.Error(w, "starting", http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ready\n")
+	})
+	mux.Handle("GET /metrics", a.operator(a.metrics))
+	mux.Handle("GET /v1/status", a.operator(a.status))
+	mux.Handle("GET /v1/runs", a.operator(a.runs))
+	mux.Handle("GET /v1/runs/{id}", a.operator(a.run))
+	mux.Handle("POST /v1/runs/{id}/replay", a.operator(a.replay))
+	mux.Handle("GET /v1/deadletters", a.operator(a.deadLetters))
+	mux.Handle("POST /v1/connections/{connection}/triggers/{trigger}/poll", a.operator(a.poll))
+	return mux
+}
+
+type api struct {
+	host  *host.Host
+	store store.Store
+	token [32]byte
+	open  bool
+}
+
+// problem is an RFC 9457 problem.
+type problem struct {
+	Status int    `json:"status"`
+	Title  string `json:"title"`
+	Detail string `json:"detail,omitempty"`
+}
+
+// operator demands the token, compared in constant time.
+func (a *api) operator(next func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		sum := sha256.Sum256([]byte(given))
+		if !ok || !a.open || subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			fail(w, http.StatusUnauthorized, "operator token required", "send Authorization: Bearer with the token of http.operator_token")
+			return
+		}
+		if err := next(w, r); err != nil {
+			switch {
+			case errors.Is(err, store.ErrNotFound):
+				fail(w, http.StatusNotFound, "not found", err.Error())
+			case errors.Is(err, host.ErrNotReplayable):
+				fail(w, http.StatusConflict, "cannot be replayed", err.Error())
+			default:
+				fail(w, http.StatusInternalServerError, "failed", err.Error())
+			}
+		}
+	})
+}
+
+func fail(w http.ResponseWriter, status int, title, detail string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(problem{status, title, detail}) //nolint:errcheck // the caller is gone then
+}
+
+func answer(w http.ResponseWriter, v any) error {
+	w.Header().Set("Content-Type", "application/json")
+	return json.NewEncoder(w).Encode(v)
+}
+
+func (a *api) status(w http.ResponseWriter, r *http.Request) error {
+	s, err := a.host.Status(r.Context())
+	if err != nil {
+		return err
+	}
+	return answer(w, s)
+}
+
+func (a *api) runs(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	runs, err := a.store.ListRuns(r.Context(), store.RunFilter{
+		Flow: q.Get("flow"), State: store.RunState(q.Get("state")), Limit: limit(q.Get("limit")),
+	})
+	if err != nil {
+		return err
+	}
+	return answer(w, map[string]any{"runs": runs})
+}
+
+func (a *api) run(w http.ResponseWriter, r *http.Request) error {
+	run, err := a.store.Run(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return fmt.Errorf("run %s: %w", r.PathValue("id"), err)
+	}
+	steps, err := a.store.Steps(r.Context(), run.ID)
+	if err != nil {
+		return err
+	}
+	return answer(w, map[string]any{"run": run, "steps": steps})
+}
+
+func (a *api) replay(w http.ResponseWriter, r *http.Request) error {
+	run, err := a.host.Replay(r.Context(), host.Replay{
+		Run: r.PathValue("id"), FromStep: r.URL.Query().Get("from"), Current: r.URL.Query().Get("current") == "true",
+	})
+	if err != nil {
+		return err
+	}
+	return answer(w, map[string]any{"run": run})
+}
+
+func (a *api) deadLetters(w http.ResponseWriter, r *http.Request) error {
+	q := r.URL.Query()
+	dls, err := a.store.ListDeadLetters(r.Context(), store.DeadLetterFilter{
+		Flow: q.Get("flow"), Kind: q.Get("kind"), All: q.Get("all") == "true", Limit: limit(q.Get("limit")),
+	})
+	if err != nil {
+		return err
+	}
+	return answer(w, map[string]any{"dead_letters": dls})
+}
+
+func (a *api) poll(w http.ResponseWriter, r *http.Request) error {
+	if !a.host.PollNow(r.PathValue("connection"), r.PathValue("trigger")) {
+		return fmt.Errorf("trigger %s of connection %s: %w", r.PathValue("trigger"), r.PathValue("connection"), store.ErrNotFound)
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
+}
+
+func limit(s string) int {
+	n, err := strconv.Atoi(s)
+	if err != nil || n <= 0 {
+		return 100
+	}
+	return min(n, 10_000)
+}
+
+// metrics writes the Prometheus text format.
+func (a *api) metrics(w http.ResponseWriter, r *http.Request) error {
+	s, err := a.host.Status(r.Context())
+	if err != nil {
+		return err
+	}
+	var b strings.Builder
+	gauge := func(name, help string) { fmt.Fprintf(&b, "# HELP casewire_%s %s\n# TYPE casewire_%s gauge\n", name, help, name) }
+	gauge("hints_waiting", "Hints waiting to be looked up.")
+	fmt.Fprintf(&b, "casewire_hints_waiting %d\n", s.Store.Hints)
+	gauge("dead_letters", "Dead letters that nobody dealt with.")
+	fmt.Fprintf(&b, "casewire_dead_letters %d\n", s.Store.DeadLetters)
+	gauge("runs", "Runs by state.")
+	for _, k := range sorted(s.Store.Runs) {
+		fmt.Fprintf(&b, "casewire_runs{state=%q} %d\n", k, s.Store.Runs[k])
+	}
+	gauge("events", "Events by verdict.")
+	for _, k := range sorted(s.Store.Events) {
+		fmt.Fprintf(&b, "casewire_events{verdict=%q} %d\n", k, s.Store.Events[k])
+	}
+	gauge("effects", "Keyed effects by state.")
+	for _, k := range sorted(s.Store.Effects) {
+		fmt.Fprintf(&b, "casewire_effects{state=%q} %d\n", k, s.Store.Effects[k])
+	}
+	gauge("trigger_last_poll_age_seconds", "Seconds since the last poll that succeeded.")
+	for _, t := range s.Triggers {
+		if !t.LastPoll.IsZero() {
+			fmt.Fprintf(&b, "casewire_trigger_last_poll_age_seconds{connection=%q,trigger=%q} %.0f\n", t.Connection, t.Trigger, time.Since(t.LastPoll).Seconds())
+		}
+	}
+	gauge("trigger_accepted", "Accepted events by the way that they came, since the start.")
+	for _, t := range s.Triggers {
+		fmt.Fprintf(&b, "casewire_trigger_accepted{connection=%q,trigger=%q,via=\"push\"} %d\n", t.Connection, t.Trigger, t.FoundByPush)
+		fmt.Fprintf(&b, "casewire_trigger_accepted{connection=%q,trigger=%q,via=\"poll\"} %d\n", t.Connection, t.Trigger, t.FoundByPoll)
+	}
+	gauge("trigger_poll_errors", "Polls that failed, since the start.")
+	for _, t := range s.Triggers {
+		fmt.Fprintf(&b, "casewire_trigger_poll_errors{connection=%q,trigger=%q} %d\n", t.Connection, t.Trigger, t.PollErrors)
+	}
+	gauge("webhook_refused", "What webhooks were refused for, or found odd, since the start.")
+	for _, t := range s.Triggers {
+		for _, reason := range sorted(t.Refused) {
+			fmt.Fprintf(&b, "casewire_webhook_refused{connection=%q,trigger=%q,reason=%q} %d\n", t.Connection, t.Trigger, reason, t.Refused[reason])
+		}
+	}
+	gauge("connector_up", "1 for a connector process that is ready.")
+	for _, c := range s.Connectors {
+		up := 0
+		if string(c.State) == "ready" {
+			up = 1
+		}
+		fmt.Fprintf(&b, "casewire_connector_up{connector=%q} %d\n", c.Connector, up)
+	}
+	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+	_, err = io.WriteString(w, b.String())
+	return err
+}
+
+func sorted[K ~string, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	sort.Slice(keys, func(i, j int) bool { return keys[i] < keys[j] })
+	return keys
+}
