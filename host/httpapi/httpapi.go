@@ -173,7 +173,9 @@ func (a *api) metrics(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	var b strings.Builder
-	gauge := func(name, help string) { fmt.Fprintf(&b, "# HELP casewire_%s %s\n# TYPE casewire_%s gauge\n", name, help, name) }
+	gauge := func(name, help string) {
+		fmt.Fprintf(&b, "# HELP casewire_%s %s\n# TYPE casewire_%s gauge\n", name, help, name)
+	}
 	gauge("hints_waiting", "Hints waiting to be looked up.")
 	fmt.Fprintf(&b, "casewire_hints_waiting %d\n", s.Store.Hints)
 	gauge("dead_letters", "Dead letters that nobody dealt with.")
