@@ -1,0 +1,100 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/casewire/casewire/host/store"
+)
+
+func deadLettersCommand() *cobra.Command {
+	var f storeFlags
+	var filter store.DeadLetterFilter
+	cmd := &cobra.Command{
+		Use:   "deadletters",
+		Short: "List what will not be tried again by itself: runs, events that could not be read, hints that led nowhere",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.read(cmd.Context(), func(ctx context.Context, st store.Store) error {
+				dls, err := st.ListDeadLetters(ctx, filter)
+				if err != nil {
+					return err
+				}
+				recs := make([]deadLetterRecord, len(dls))
+				for i, d := range dls {
+					recs[i] = toDeadLetter(d)
+				}
+				if f.json {
+					return printJSON(cmd.OutOrStdout(), map[string]any{"dead_letters": recs})
+				}
+				return tableDeadLetters(cmd.OutOrStdout(), recs)
+			})
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&filter.Flow, "flow", "", "only those of this flow")
+	cmd.Flags().StringVar(&filter.Kind, "kind", "", "only this kind: run, event or hint")
+	cmd.Flags().BoolVar(&filter.All, "all", false, "those that were dealt with, too")
+	cmd.Flags().IntVar(&filter.Limit, "limit", 100, "most to list")
+	cmd.AddCommand(deadLettersShowCommand())
+	return cmd
+}
+
+func deadLettersShowCommand() *cobra.Command {
+	var f storeFlags
+	cmd := &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one dead letter whole, with what was received",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.read(cmd.Context(), func(ctx context.Context, st store.Store) error {
+				dls, err := st.ListDeadLetters(ctx, store.DeadLetterFilter{ID: args[0], All: true, Limit: 1})
+				if err != nil {
+					return err
+				}
+				if len(dls) == 0 {
+					return Invalid(fmt.Errorf("there is no dead letter %q; casewire deadletters lists them", args[0]))
+				}
+				rec := toDeadLetter(dls[0])
+				if f.json {
+					return printJSON(cmd.OutOrStdout(), rec)
+				}
+				return showDeadLetter(cmd.OutOrStdout(), rec)
+			})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func tableDeadLetters(w io.Writer, dls []deadLetterRecord) error {
+	if len(dls) == 0 {
+		fmt.Fprintln(w, "no dead letters")
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "ID\tKIND\tFLOW\tSTEP\tSUBJECT\tCREATED\tREASON")
+	for _, d := range dls {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", d.ID, d.Kind, d.Flow, d.Step, clip(d.Subject, 40), stamp(d.Created), clip(d.Reason, 90))
+	}
+	return t.Flush()
+}
+
+func showDeadLetter(w io.Writer, d deadLetterRecord) error {
+	for _, l := range [][2]string{
+		{"id", d.ID}, {"kind", d.Kind}, {"run", d.Run}, {"flow", d.Flow}, {"step", d.Step}, {"from", d.Connection + "/" + d.Trigger},
+		{"subject", d.Subject}, {"created", stamp(d.Created)}, {"class", d.Class}, {"reason", indent(d.Reason, "         ")}, {"dealt", d.Resolution},
+	} {
+		if l[1] != "" && l[1] != "/" {
+			fmt.Fprintf(w, "%-8s %s\n", l[0], l[1])
+		}
+	}
+	if d.Raw != "" {
+		fmt.Fprintf(w, "\nreceived:\n%s\n", d.Raw)
+	}
+	return nil
+}

@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/casewire/casewire/host/store"
+)
+
+func runsCommand() *cobra.Command {
+	var f storeFlags
+	var flow, state string
+	var limit int
+	cmd := &cobra.Command{
+		Use:   "runs",
+		Short: "List runs, newest first",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.read(cmd.Context(), func(ctx context.Context, st store.Store) error {
+				runs, err := st.ListRuns(ctx, store.RunFilter{Flow: flow, State: store.RunState(state), Limit: limit})
+				if err != nil {
+					return err
+				}
+				recs := make([]runRecord, len(runs))
+				for i, r := range runs {
+					recs[i] = toRun(r, nil)
+				}
+				if f.json {
+					return printJSON(cmd.OutOrStdout(), map[string]any{"runs": recs})
+				}
+				return tableRuns(cmd.OutOrStdout(), recs)
+			})
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&flow, "flow", "", "only runs of this flow")
+	cmd.Flags().StringVar(&state, "state", "", "only runs in this state: ready, running, waiting, succeeded, failed, parked, dead_letter, cancelled")
+	cmd.Flags().IntVar(&limit, "limit", 50, "most runs to list")
+	cmd.AddCommand(runsShowCommand())
+	return cmd
+}
+
+func runsShowCommand() *cobra.Command {
+	var f storeFlags
+	cmd := &cobra.Command{
+		Use:   "show RUN",
+		Short: "Show one run: every step's input, output, attempts and timing",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.read(cmd.Context(), func(ctx context.Context, st store.Store) error {
+				run, err := st.Run(ctx, args[0])
+				if errors.Is(err, store.ErrNotFound) {
+					return Invalid(fmt.Errorf("there is no run %q; casewire runs lists them", args[0]))
+				}
+				if err != nil {
+					return err
+				}
+				steps, err := st.Steps(ctx, run.ID)
+				if err != nil {
+					return err
+				}
+				rec := toRun(run, steps)
+				if f.json {
+					return printJSON(cmd.OutOrStdout(), rec)
+				}
+				return showRun(cmd.OutOrStdout(), rec)
+			})
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func tableRuns(w io.Writer, runs []runRecord) error {
+	if len(runs) == 0 {
+		fmt.Fprintln(w, "no runs")
+		return nil
+	}
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "RUN\tFLOW\tSTATE\tCREATED\tTOOK\tOBJECT\tREASON")
+	for _, r := range runs {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Flow, r.State, stamp(r.Created), took(r.Seconds), clip(r.Object, 48), clip(r.Reason, 80))
+	}
+	return t.Flush()
+}
+
+func showRun(w io.Writer, r runRecord) error {
+	fmt.Fprintf(w, "run      %s\nflow     %s (version %.12s)\nstate    %s\n", r.ID, r.Flow, r.Version, r.State)
+	for _, l := range [][2]string{
+		{"reason", r.Reason}, {"class", r.Class}, {"event", r.EventID}, {"object", r.Object}, {"case key", r.CaseKey}, {"replays", r.Parent},
+	} {
+		if l[1] != "" {
+			fmt.Fprintf(w, "%-8s %s\n", l[0], l[1])
+		}
+	}
+	fmt.Fprintf(w, "created  %s, took %s\n", stamp(r.Created), took(r.Seconds))
+	if !r.NotBefore.IsZero() && r.State == store.RunWaiting {
+		fmt.Fprintf(w, "waits    until %s\n", stamp(r.NotBefore))
+	}
+	for _, s := range r.Steps {
+		fmt.Fprintf(w, "\nstep %s  %s  %s", s.Path, s.Action, s.State)
+		if s.Attempts > 0 {
+			fmt.Fprintf(w, "  attempts %d", s.Attempts)
+		}
+		fmt.Fprintf(w, "  %s\n", took(s.Seconds))
+		if s.Key != "" {
+			fmt.Fprintf(w, "  key     %s\n", s.Key)
+		}
+		if s.Error != "" {
+			fmt.Fprintf(w, "  error   %s (%s)\n", indent(s.Error, "          "), s.Class)
+		}
+		showJSON(w, "input", s.Input)
+		showJSON(w, "output", s.Output)
+	}
+	if len(r.Output) > 0 {
+		fmt.Fprintln(w)
+		showJSON(w, "result", r.Output)
+	}
+	return nil
+}
+
+// showJSON prints a value small enough to read; --json has it whole.
+func showJSON(w io.Writer, label string, v json.RawMessage) {
+	if len(v) == 0 {
+		return
+	}
+	var b bytes.Buffer
+	if err := json.Indent(&b, v, "          ", "  "); err != nil {
+		b.Reset()
+		b.Write(v)
+	}
+	text := b.String()
+	if len(text) > 4000 {
+		text = text[:4000] + fmt.Sprintf(" … (%d bytes in all; --json shows them)", len(v))
+	}
+	fmt.Fprintf(w, "  %-7s %s\n", label, text)
+}
+
+func stamp(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05") }
+
+func took(seconds float64) string {
+	if seconds == 0 {
+		return "-"
+	}
+	return (time.Duration(seconds*1e6) * time.Microsecond).Round(100 * time.Microsecond).String()
+}
+
+func clip(s string, n int) string {
+	s = strings.ReplaceAll(s, "\n", " ")
+	if r := []rune(s); len(r) > n {
+		return string(r[:n-1]) + "…"
+	}
+	return s
+}
+
+func indent(s, by string) string { return strings.ReplaceAll(s, "\n", "\n"+by) }
