@@ -1,0 +1,149 @@
+// Package demo runs the main job against the bundled fakes: alerts go in by push and poll while pushes are dropped and
+// doubled and vendors misbehave; the host is killed in the middle; and what became of every alert is counted on the
+// fakes' side.
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/casewire/casewire/host/internal/cli"
+	"github.com/casewire/casewire/host/store"
+	"github.com/casewire/casewire/host/store/sqlite"
+)
+
+// options are the flags.
+type options struct {
+	alerts  int
+	json    bool
+	keep    bool
+	seed    uint64
+	timeout time.Duration
+}
+
+// Command is casewire demo.
+func Command() *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "demo",
+		Short: "Run the main job against bundled fakes, kill the host in the middle, and count",
+		Long: "Runs the main job against bundled fakes of Microsoft Graph, Log Analytics, Jira and TheHive: alerts arrive by push and\n" +
+			"poll while 20 % of the pushes are dropped, 20 % doubled and some look-ups come too early; Jira sometimes answers 500 after\n" +
+			"it has committed; and the host is killed with SIGKILL in the middle. What became of every alert is counted on the fakes'\n" +
+			"side. The exit code is 0 only if nothing was lost and nothing doubled.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return run(cmd.Context(), o, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().IntVar(&o.alerts, "alerts", 240, "alerts to send")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object")
+	cmd.Flags().BoolVar(&o.keep, "keep", false, "keep the demo's folder: configuration, flows, data file, log")
+	cmd.Flags().Uint64Var(&o.seed, "seed", 1, "seed of what goes wrong")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", 50*time.Second, "how long to wait for every alert to become a case")
+	return cmd
+}
+
+func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
+	if o.alerts < 1 || o.alerts > 100_000 {
+		return cli.Invalid(fmt.Errorf("--alerts %d: give a number from 1 to 100000", o.alerts))
+	}
+	begin := time.Now()
+	dir, err := os.MkdirTemp("", "casewire-demo-")
+	if err != nil {
+		return cli.Environment(err)
+	}
+	progress := stdout
+	if o.json {
+		progress = stderr
+	}
+	say := newSayer(progress)
+	defer func() {
+		say.end()
+		if o.keep || err != nil {
+			fmt.Fprintf(stderr, "kept: %s (casewire.yaml, flows, casewire.db, host.log)\n", dir)
+			return
+		}
+		err = os.RemoveAll(dir)
+	}()
+
+	w, err := newWorld(dir, o.seed)
+	if err != nil {
+		return cli.Environment(err)
+	}
+	defer w.close()
+	alerts, err := makeAlerts(o.alerts, o.seed, w.azure.Tenant(), begin)
+	if err != nil {
+		return err
+	}
+
+	say.printf("fakes of Microsoft Graph, Log Analytics, Jira and TheHive are up")
+	h := &child{dir: dir, ready: w.hostURL + "/readyz"}
+	defer h.kill()
+	took, err := h.start(ctx)
+	if err != nil {
+		return err
+	}
+	say.printf("host ready in %v", took.Round(time.Millisecond))
+	if err := w.subscribed(ctx, 15*time.Second); err != nil {
+		return fmt.Errorf("%w; the host's log is %s", err, filepath.Join(dir, "host.log"))
+	}
+	say.printf("subscribed to change notifications; sending %d alerts", len(alerts))
+
+	sent := make(chan error, 1)
+	go func() { sent <- w.send(ctx, alerts) }()
+	if err := w.until(ctx, o.timeout, func() bool { return w.jira.count() >= len(alerts)*2/5 }, func() {
+		say.progress("issues %d of %d", w.jira.count(), len(alerts))
+	}); err != nil {
+		return fmt.Errorf("before the kill: %w; the host's log is %s", err, filepath.Join(dir, "host.log"))
+	}
+	inFlight := w.jira.count()
+	h.kill()
+	say.printf("host killed with SIGKILL after %d issues, with alerts still coming", inFlight)
+	if took, err = h.start(ctx); err != nil {
+		return err
+	}
+	say.printf("host ready again in %v", took.Round(time.Millisecond))
+	if err := <-sent; err != nil {
+		return err
+	}
+
+	late := w.until(ctx, o.timeout, func() bool { return w.settled(alerts) }, func() {
+		say.progress("issues %d of %d, cases %d of %d", w.jira.count(), len(alerts), w.hive.count(), wanted(alerts))
+	})
+	if late != nil && !errors.Is(late, errLate) {
+		return late
+	}
+	stopErr := h.stop(ctx)
+	res, err := w.result(ctx, alerts, filepath.Join(dir, "casewire.db"))
+	if err != nil {
+		return err
+	}
+	res.Kills, res.Seconds = 1, time.Since(begin).Seconds()
+	say.end()
+	if o.json {
+		err = res.json(stdout)
+	} else {
+		err = res.table(stdout)
+	}
+	if err == nil && stopErr != nil {
+		err = fmt.Errorf("the host did not stop cleanly: %w", stopErr)
+	}
+	if err == nil && !res.good() {
+		fmt.Fprintf(stderr, "casewire: lost %d, duplicates %d, parked %d, dead letters %d\n", res.Lost, res.Duplicates, res.Parked, res.DeadLetters)
+		return cli.Quiet(cli.ExitFailure)
+	}
+	return err
+}
+
+// openStore reads the host's data file once the host is gone.
+func openStore(ctx context.Context, path string) (store.Store, error) {
+	return sqlite.OpenReadOnly(ctx, path)
+}

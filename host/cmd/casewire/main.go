@@ -1,0 +1,65 @@
+// Command casewire turns each Microsoft Sentinel alert into exactly one case.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/spf13/cobra"
+
+	"github.com/casewire/casewire/connectors/bundle"
+	"github.com/casewire/casewire/host"
+	"github.com/casewire/casewire/host/cmd/casewire/internal/bench"
+	"github.com/casewire/casewire/host/cmd/casewire/internal/demo"
+	"github.com/casewire/casewire/host/internal/cli"
+	"github.com/casewire/casewire/plugin/connectorv1"
+	"github.com/casewire/casewire/sdk"
+)
+
+var version = "dev"
+
+func main() {
+	// A connector process is this binary again; it must be up in milliseconds, so nothing of the command line is built.
+	if len(os.Args) == 3 && os.Args[1] == "connector" {
+		if c, ok := bundle.New(os.Args[2]); ok {
+			sdk.Serve(c)
+			return
+		}
+	}
+	app := cli.App{
+		Version:    version,
+		Connectors: connectors(),
+		Commands:   []*cobra.Command{demo.Command(), bench.Command(), connectorCommand()},
+	}
+	os.Exit(cli.Main(app, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+}
+
+// connectors starts each bundled connector as this executable in a process of its own, and describes it without one.
+func connectors() map[string]host.Connector {
+	self, err := os.Executable()
+	if err != nil {
+		self = os.Args[0]
+	}
+	out := map[string]host.Connector{}
+	for _, name := range bundle.Names() {
+		out[name] = host.ExecConnector(self, []string{"connector", name}, sync.OnceValues(func() (*connectorv1.DescribeResponse, error) {
+			c, _ := bundle.New(name)
+			return sdk.Server(c).Describe(context.Background(), &connectorv1.DescribeRequest{})
+		}))
+	}
+	return out
+}
+
+func connectorCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "connector NAME",
+		Short: "Serve a bundled connector to a host (hosts do this by themselves)",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			return cli.Invalid(fmt.Errorf("there is no connector %q; bundled are %s", args[0], strings.Join(bundle.Names(), ", ")))
+		},
+	}
+}
