@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/casewire/casewire/host/cmd/casewire/internal/lab"
 	"github.com/casewire/casewire/host/internal/cli"
 	"github.com/casewire/casewire/host/store"
 	"github.com/casewire/casewire/host/store/sqlite"
@@ -85,9 +86,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	}
 
 	say.printf("fakes of Microsoft Graph, Log Analytics, Jira and TheHive are up")
-	h := &child{dir: dir, ready: w.hostURL + "/readyz"}
-	defer h.kill()
-	took, err := h.start(ctx)
+	h := lab.NewHost(dir, w.hostURL)
+	defer h.Kill()
+	took, err := h.Start(ctx)
 	if err != nil {
 		return err
 	}
@@ -105,9 +106,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		return fmt.Errorf("before the kill: %w; the host's log is %s", err, filepath.Join(dir, "host.log"))
 	}
 	inFlight := w.jira.count()
-	h.kill()
+	h.Kill()
 	say.printf("host killed with SIGKILL after %d issues, with alerts still coming", inFlight)
-	if took, err = h.start(ctx); err != nil {
+	if took, err = h.Start(ctx); err != nil {
 		return err
 	}
 	say.printf("host ready again in %v", took.Round(time.Millisecond))
@@ -121,7 +122,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	if late != nil && !errors.Is(late, errLate) {
 		return late
 	}
-	stopErr := h.stop(ctx)
+	stopErr := h.Stop(ctx)
 	res, err := w.result(ctx, alerts, filepath.Join(dir, "casewire.db"))
 	if err != nil {
 		return err

@@ -1,4 +1,5 @@
-package demo
+// Package lab is what the demo and the benchmarks share: the fakes on loopback sockets, and the host as a process.
+package lab
 
 import (
 	"context"
@@ -12,17 +13,23 @@ import (
 	"time"
 )
 
-// child is the host: casewire run, as a user starts it, in a process of its own.
-type child struct {
-	dir   string
-	ready string
-	cmd   *exec.Cmd
-	done  chan struct{}
-	err   error
+// Host is casewire run, as a user starts it, in a process of its own.
+type Host struct {
+	dir  string
+	url  string
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
 }
 
-// start runs the host until it is ready, and says how long that took.
-func (c *child) start(ctx context.Context) (time.Duration, error) {
+// NewHost is a host that runs dir/casewire.yaml and listens at url. Its log is dir/host.log.
+func NewHost(dir, url string) *Host { return &Host{dir: dir, url: url} }
+
+// PID is the host's process id while it runs.
+func (c *Host) PID() int { return c.cmd.Process.Pid }
+
+// Start runs the host until it is ready, and says how long that took.
+func (c *Host) Start(ctx context.Context) (time.Duration, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
@@ -55,7 +62,7 @@ func (c *child) start(ctx context.Context) (time.Duration, error) {
 		case <-deadline:
 			return 0, fmt.Errorf("the host was not ready in 20 s; its log is %s", log.Name())
 		case <-tick.C:
-			if isReady(ctx, c.ready) {
+			if isReady(ctx, c.url+"/readyz") {
 				return time.Since(begin), nil
 			}
 		}
@@ -75,8 +82,8 @@ func isReady(ctx context.Context, url string) bool {
 	return resp.StatusCode == http.StatusOK
 }
 
-// kill ends the host the hard way; its connectors must notice by themselves.
-func (c *child) kill() {
+// Kill ends the host the hard way; its connectors must notice by themselves.
+func (c *Host) Kill() {
 	if c.cmd == nil {
 		return
 	}
@@ -85,8 +92,11 @@ func (c *child) kill() {
 	c.cmd = nil
 }
 
-// stop ends the host in order.
-func (c *child) stop(ctx context.Context) error {
+// Stop ends the host in order.
+func (c *Host) Stop(ctx context.Context) error {
+	if c.cmd == nil {
+		return nil
+	}
 	if err := c.cmd.Process.Signal(syscall.SIGTERM); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
 	}
