@@ -17,7 +17,7 @@ var _ engine.Caller = caller{}
 
 func (c caller) Call(ctx context.Context, call engine.Call) (json.RawMessage, error) {
 	return c.catalog.Invoke(ctx, catalog.Invocation{
-		Connection: call.Connection, Action: call.Action, Input: call.Input, CallID: call.ID, Key: call.Key,
+		Connection: call.Connection, Action: call.Action, Input: call.Input, ID: call.ID, Key: call.Key,
 		Attempt: call.Attempt, Resolve: call.Resolve, Prior: call.Prior, FirstSent: call.FirstSent,
 	}, nil)
 }

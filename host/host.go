@@ -13,6 +13,7 @@ import (
 	"github.com/casewire/casewire/host/internal/catalog"
 	"github.com/casewire/casewire/host/internal/engine"
 	"github.com/casewire/casewire/host/store"
+	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
 )
 
@@ -57,10 +58,7 @@ func New(o Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, c := range o.Connections {
-		h.catalog.Declare(c.Name, c.Connector)
-	}
-	h.flows = newFlows(o.Store, h.catalog)
+	h.flows = newFlows(o.Store, h)
 	h.engine, err = engine.New(engine.Options{
 		Store: o.Store, Caller: caller{h.catalog}, Flows: h.flows, Logger: o.Logger, Workers: o.Workers, Load: h.load,
 	})
@@ -72,11 +70,24 @@ func New(o Options) (*Host, error) {
 
 // Connection, Connections and Connector make the host a flow.Catalog, by which flows are checked before anything starts.
 func (h *Host) Connection(name string) (*connectorv1.DescribeResponse, bool) {
-	return h.catalog.Connection(name)
+	for _, c := range h.opts.Connections {
+		if c.Name == name {
+			return h.catalog.Connector(c.Connector)
+		}
+	}
+	return nil, false
 }
 
 // Connections lists connections; see flow.Catalog.
-func (h *Host) Connections(connector string) []string { return h.catalog.Connections(connector) }
+func (h *Host) Connections(connector string) []string {
+	var names []string
+	for _, c := range h.opts.Connections {
+		if connector == "" || c.Connector == connector {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
 
 // Connector describes a connector; see flow.Catalog.
 func (h *Host) Connector(name string) (*connectorv1.DescribeResponse, bool) {
@@ -115,7 +126,11 @@ func (h *Host) Start(ctx context.Context) (err error) {
 	outcomes, err := h.catalog.Configure(ctx, conns)
 	if err == nil {
 		for _, o := range outcomes {
-			if o.Err != nil {
+			switch {
+			case o.Err == nil:
+			case o.Err.Class() == plugin.ClassUnavailable:
+				h.log.WarnContext(ctx, "connector is down; it is given its connection when it is up", "connection", o.Connection, "error", o.Err)
+			default:
 				err = errors.Join(err, fmt.Errorf("connection %s: %w", o.Connection, o.Err))
 			}
 		}
@@ -178,7 +193,7 @@ func (h *Host) hooks(ctx context.Context, c Connection) ([]catalog.Hook, error) 
 		if err != nil {
 			return nil, fmt.Errorf("keep the hook secret of %s: %w", c.Name, err)
 		}
-		hook := catalog.Hook{Trigger: t.GetName(), Secret: secret}
+		hook := catalog.Hook{Trigger: t.GetName(), Secret: plugin.NewSecret(string(secret))}
 		if h.opts.PublicURL != "" {
 			hook.URL = strings.TrimSuffix(h.opts.PublicURL, "/") + "/hooks/" + c.Name + "/" + t.GetName()
 		}

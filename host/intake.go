@@ -56,7 +56,7 @@ type TriggerStatus struct {
 }
 
 func newIntake(h *Host, key triggerKey) (*intake, error) {
-	d, ok := h.catalog.Connection(key.connection)
+	d, ok := h.Connection(key.connection)
 	if !ok {
 		return nil, fmt.Errorf("there is no connection %q", key.connection)
 	}

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/casewire/casewire/host/internal/catalog"
+	"github.com/casewire/casewire/host/internal/launch"
 	"github.com/casewire/casewire/host/store"
+	"github.com/casewire/casewire/plugin/connectorv1"
 )
 
 // Options configure a host. Store and Connectors are required.
@@ -35,6 +37,17 @@ type Options struct {
 
 // Connector says how to start a connector.
 type Connector = catalog.Source
+
+// ExecConnector runs a program as a connector process of its own. Describe, if not nil, answers what the connector is
+// without starting it.
+func ExecConnector(path string, args []string, describe func() (*connectorv1.DescribeResponse, error)) Connector {
+	return Connector{Launcher: launch.Exec{Path: path, Args: args}, Describe: describe}
+}
+
+// MemoryConnector serves a connector inside this process, over the same protocol: for tests.
+func MemoryConnector(srv connectorv1.ConnectorServer) Connector {
+	return Connector{Launcher: launch.InMemory{Server: srv}}
+}
 
 // Connection is one configured account at a vendor.
 type Connection struct {

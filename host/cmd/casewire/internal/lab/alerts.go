@@ -1,4 +1,4 @@
-package demo
+package lab
 
 import (
 	"crypto/sha1" //nolint:gosec // the shape of a hash is wanted, not its strength
@@ -14,15 +14,15 @@ import (
 	"github.com/casewire/casewire/examples"
 )
 
-// alert is one alert to send.
-type alert struct {
-	id   string
-	raw  []byte
-	hive bool // the flow to TheHive wants it: medium and above
+// Alert is one alert to send.
+type Alert struct {
+	ID   string
+	Raw  []byte
+	Hive bool // the flow to TheHive wants it: medium and above
 }
 
-// makeAlerts varies the fixtures: ids, users, hosts, addresses and times differ; severities and evidence go around.
-func makeAlerts(n int, seed uint64, tenant string, now time.Time) ([]alert, error) {
+// Alerts varies the fixtures: ids, users, hosts, addresses and times differ; severities and evidence go around.
+func Alerts(n int, seed uint64, tenant string, now time.Time) ([]Alert, error) {
 	raw, err := examples.Files.ReadFile("fixtures/alerts.json")
 	if err != nil {
 		return nil, err
@@ -34,7 +34,7 @@ func makeAlerts(n int, seed uint64, tenant string, now time.Time) ([]alert, erro
 	rnd := rand.New(rand.NewPCG(seed, 7))
 	users := strings.Fields("amina bruno chidi dalia emre farah goran hana ines jonas kofi lena")
 	families := strings.Fields("Bluefin Carbon Drizzle Emberly Foxglove")
-	out := make([]alert, n)
+	out := make([]Alert, n)
 	for i := range out {
 		t := templates[i%len(templates)]
 		id := fmt.Sprintf("sn%s", guid(rnd))
@@ -57,16 +57,16 @@ func makeAlerts(n int, seed uint64, tenant string, now time.Time) ([]alert, erro
 			return nil, err
 		}
 		sev := fields["severity"]
-		out[i] = alert{id: id, raw: b, hive: sev == "medium" || sev == "high"}
+		out[i] = Alert{ID: id, Raw: b, Hive: sev == "medium" || sev == "high"}
 	}
 	return out, nil
 }
 
-// wanted counts the alerts that must become TheHive cases.
-func wanted(alerts []alert) int {
+// Wanted counts the alerts that must become TheHive cases.
+func Wanted(alerts []Alert) int {
 	n := 0
 	for _, a := range alerts {
-		if a.hive {
+		if a.Hive {
 			n++
 		}
 	}
