@@ -1,0 +1,270 @@
+package lab
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/casewire/casewire/connectors/azurefake"
+	"github.com/casewire/casewire/connectors/jira/jirafake"
+	"github.com/casewire/casewire/connectors/thehive/hivefake"
+	"github.com/casewire/casewire/examples"
+)
+
+// Options say how the vendors behave.
+type Options struct {
+	Seed uint64
+	// Push says what goes wrong with change notifications; Graph, Jira and Hive with requests.
+	Push              azurefake.Push
+	Graph             azurefake.Faults
+	Jira              jirafake.Faults
+	Hive              hivefake.Faults
+	JiraIndexLag      time.Duration
+	GraphReadLag      time.Duration
+	ShortSubscription bool
+}
+
+// World is the vendors' side: fakes on loopback sockets, and where the host will listen.
+type World struct {
+	Azure *azurefake.Server
+	Jira  *jirafake.Server
+	Hive  *hivefake.Server
+
+	HostURL string
+
+	dir                         string
+	listen                      string
+	azureURL, jiraURL, hiveURL  string
+	jiraToken, hiveKey, project string
+	stop                        []func()
+}
+
+// New starts the fakes.
+func New(dir string, o Options) (w *World, err error) {
+	w = &World{dir: dir, project: "SOC", jiraToken: "demo-jira-token", hiveKey: "demo-hive-key"}
+	defer func() {
+		if err != nil {
+			w.Close()
+		}
+	}()
+	w.Azure = azurefake.New(azurefake.Options{Seed: o.Seed, Push: o.Push, ShortSubscriptions: o.ShortSubscription})
+	w.Azure.SetFaults(o.Graph)
+	w.Azure.SetReadLag(o.GraphReadLag)
+	w.Jira = newJira(w, o)
+	w.Hive = newHive(w, o)
+	w.stop = append(w.stop, w.Azure.Close, w.Jira.Close, w.Hive.Close)
+	for _, s := range []struct {
+		h   http.Handler
+		url *string
+	}{{w.Azure, &w.azureURL}, {w.Jira, &w.jiraURL}, {w.Hive, &w.hiveURL}} {
+		url, stop, err := Serve(s.h)
+		if err != nil {
+			return nil, err
+		}
+		*s.url = url
+		w.stop = append(w.stop, stop)
+	}
+	if w.listen, err = FreePort(); err != nil {
+		return nil, err
+	}
+	w.HostURL = "http://" + w.listen
+	w.cannedRows()
+	return w, nil
+}
+
+// Close stops the fakes.
+func (w *World) Close() {
+	for i := len(w.stop) - 1; i >= 0; i-- {
+		w.stop[i]()
+	}
+	w.stop = nil
+}
+
+// Config is what the host is configured with.
+type Config struct {
+	Push        string
+	ClientState string
+	Poll        time.Duration
+	Flows       map[string]string // by file name
+}
+
+// DemoFlows are the flows of examples/flows.
+func DemoFlows() map[string]string {
+	flows := map[string]string{}
+	for _, name := range []string{"alert-to-jira.yaml", "alert-to-thehive.yaml", "sign-ins-from.yaml"} {
+		b, err := examples.Files.ReadFile("flows/" + name)
+		if err != nil {
+			panic(err) // it is embedded
+		}
+		flows[name] = string(b)
+	}
+	return flows
+}
+
+// JiraOnlyFlow makes an issue of each alert and nothing else.
+func JiraOnlyFlow() map[string]string {
+	return map[string]string{"issue.yaml": `name: issue
+on:
+  sentinel.alerts: { connection: alerts, group_by: alert }
+steps:
+  - id: issue
+    uses: jira.issue.ensure
+    connection: tickets
+    with:
+      title: "[Sentinel] ${{ alert.title }}"
+      description: ${{ alert.description }}
+      severity_id: ${{ alert.severity_id }}
+      url: ${{ alert.url }}
+`}
+}
+
+// WriteConfig writes casewire.yaml, the flows, and the secrets as files that only the owner reads.
+func (w *World) WriteConfig(c Config) error {
+	secrets := map[string]string{
+		"entra.secret": w.Azure.ClientSecret(), "jira.secret": w.jiraToken, "hive.secret": w.hiveKey, "state.secret": c.ClientState,
+	}
+	state := ""
+	if c.ClientState != "" {
+		state = "\n      client_state: file:state.secret"
+	}
+	config := fmt.Sprintf(`store: { path: casewire.db }
+http: { listen: %q, public_url: %q }
+credentials:
+  entra:
+    tenant_id: %s
+    client_id: %s
+    client_secret: file:entra.secret
+    authority_url: %s
+connections:
+  alerts:
+    connector: sentinel
+    credential: entra
+    poll: %s
+    config:
+      graph_url: %s
+      graph_scope: https://graph.microsoft.com/.default
+      push: %s%s
+  logs:
+    connector: loganalytics
+    credential: entra
+    config:
+      base_url: %s
+      workspace: %s
+  tickets:
+    connector: jira
+    config:
+      base_url: %s
+      email: casewire@corp.example
+      api_token: file:jira.secret
+      project: %s
+      issue_type: Task
+  cases:
+    connector: thehive
+    config:
+      base_url: %s
+      api_key: file:hive.secret
+flows: [flows/*.yaml]
+`, w.listen, w.HostURL, w.Azure.Tenant(), w.Azure.ClientID(), w.azureURL, c.Poll, w.azureURL, c.Push, state,
+		w.azureURL, w.Azure.Workspace(), w.jiraURL, w.project, w.hiveURL)
+	files := map[string]string{"casewire.yaml": config}
+	for name, text := range c.Flows {
+		files[filepath.Join("flows", name)] = text
+	}
+	for name, text := range secrets {
+		files[name] = text
+	}
+	if err := os.MkdirAll(filepath.Join(w.dir, "flows"), 0o700); err != nil {
+		return err
+	}
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(w.dir, name), []byte(text), 0o600); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Subscribed waits until the host's subscription stands.
+func (w *World) Subscribed(ctx context.Context, d time.Duration) error {
+	err := w.Until(ctx, d, func() bool { return len(w.Azure.Subscriptions()) > 0 }, nil)
+	if errors.Is(err, ErrLate) {
+		return fmt.Errorf("the host made no subscription within %v", d)
+	}
+	return err
+}
+
+// Feed adds alerts with a pause after each; with none it goes as fast as it can.
+func (w *World) Feed(ctx context.Context, alerts []Alert, pause time.Duration) error {
+	t := time.NewTicker(max(pause, time.Microsecond))
+	defer t.Stop()
+	for _, a := range alerts {
+		if _, err := w.Azure.AddAlert(a.Raw); err != nil {
+			return err
+		}
+		if pause > 0 {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-t.C:
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// ErrLate means that something did not come true in time.
+var ErrLate = errors.New("not in time")
+
+// Until waits for done, showing progress meanwhile.
+func (w *World) Until(ctx context.Context, d time.Duration, done func() bool, show func()) error {
+	deadline := time.After(d)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for !done() {
+		if show != nil {
+			show()
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-deadline:
+			return fmt.Errorf("%w: %v are over", ErrLate, d)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
+// alertID finds the alert that an issue or a case is about, by the link to it: not by any mark of ours.
+var alertID = regexp.MustCompile(`/alerts/(sn[0-9a-f-]{36})`)
+
+func countByAlert(texts []string) map[string]int {
+	n := map[string]int{}
+	for _, t := range texts {
+		if m := alertID.FindStringSubmatch(t); m != nil {
+			n[m[1]]++
+		}
+	}
+	return n
+}
+
+// cannedRows answers the enrichment query with rows for the addresses in it.
+func (w *World) cannedRows() {
+	w.Azure.SetQuery(func(_, query, _ string) (azurefake.Result, error) {
+		var list []string
+		if i := strings.Index(query, "["); i >= 0 {
+			if j := strings.Index(query[i:], "]"); j > 0 {
+				text := strings.ReplaceAll(query[i:i+j+1], `\"`, `"`)
+				_ = json.Unmarshal([]byte(text), &list) //nolint:errcheck // a list that cannot be read has no rows
+			}
+		}
+		return signIns(list), nil
+	})
+}

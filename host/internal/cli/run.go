@@ -1,0 +1,178 @@
+package cli
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/casewire/casewire/host"
+	"github.com/casewire/casewire/host/httpapi"
+	"github.com/casewire/casewire/host/internal/config"
+	"github.com/casewire/casewire/host/store"
+	"github.com/casewire/casewire/host/store/sqlite"
+	"github.com/casewire/casewire/host/webhook"
+	"github.com/casewire/casewire/plugin"
+)
+
+// stopGrace is how long attempts in flight may take to end once the host was told to stop.
+const stopGrace = 10 * time.Second
+
+func runCommand(app App) *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the host until it is told to stop",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runHost(cmd.Context(), app, path, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
+	}
+	cmd.Flags().StringVarP(&path, "config", "c", defaultConfig, "configuration file")
+	return cmd
+}
+
+func validateCommand(app App) *cobra.Command {
+	var path string
+	cmd := &cobra.Command{
+		Use:   "validate",
+		Short: "Check the configuration and the flows; every mistake at once",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			file, diags := config.Load(path, descriptors(app))
+			if !diags.HasErrors() {
+				// A secret that is not here now may be where the host will run.
+				_, missing := file.ResolveSecrets(cmd.Context(), config.Warn)
+				diags = append(diags, missing...)
+			}
+			if err := report(cmd.ErrOrStderr(), diags); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d connections, %d flows, no mistakes\n", path, len(file.Connections), len(file.Flows))
+			return nil
+		},
+	}
+	cmd.Flags().StringVarP(&path, "config", "c", defaultConfig, "configuration file")
+	return cmd
+}
+
+// runHost is the whole life of a host: check everything, then open, then start; and undo in the other order.
+func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer) (err error) {
+	file, diags := config.Load(path, descriptors(app))
+	var conns []host.Connection
+	var redact func(string) string
+	if !diags.HasErrors() {
+		resolved, more := file.ResolveSecrets(ctx, config.Fail)
+		diags = append(diags, more...)
+		conns, redact = connections(resolved), resolved.Redactor.String
+	}
+	if err := report(stderr, diags); err != nil {
+		return err
+	}
+	log := newLogger(stderr, file.Log, redact)
+
+	st, err := sqlite.Open(ctx, file.Store.Path, sqlite.Options{})
+	if err != nil {
+		return Environment(err)
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	token, err := operatorToken(file)
+	if err != nil {
+		return Environment(err)
+	}
+	h, err := host.New(host.Options{
+		Store: st, Connectors: app.Connectors, Connections: conns, Logger: log, PublicURL: file.HTTP.PublicURL,
+		IdleStop: file.Plugins.IdleStop, Version: app.Version, Redact: redact,
+	})
+	if err != nil {
+		return Invalid(err)
+	}
+	if err := h.SetFlows(ctx, file.Flows); err != nil {
+		return err
+	}
+	var lc net.ListenConfig
+	ln, err := lc.Listen(ctx, "tcp", file.HTTP.Listen)
+	if err != nil {
+		return Environment(fmt.Errorf("listen on %s (http.listen): %w", file.HTTP.Listen, err))
+	}
+	// Listening comes first: a vendor that is subscribed to asks at once whether this address is ours.
+	var ready atomic.Bool
+	srv := &http.Server{
+		Handler: routes(h, st, log, token, ready.Load), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 20 * time.Second,
+		IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+	}
+	served := make(chan error, 1)
+	go func() { served <- srv.Serve(ln) }()
+	if err := h.Start(ctx); err != nil {
+		_ = srv.Close()
+		return startError(err)
+	}
+	ready.Store(true)
+	fmt.Fprintf(stdout, "casewire %s ready on http://%s: %d connections, %d flows, data in %s\n",
+		app.Version, ln.Addr(), len(conns), len(file.Flows), file.Store.Path)
+	log.InfoContext(ctx, "ready", "listen", ln.Addr().String(), "connections", len(conns), "flows", len(file.Flows))
+
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+		err = Environment(fmt.Errorf("the HTTP server ended: %w", err))
+	}
+	fmt.Fprintln(stdout, "stopping")
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
+	defer cancel()
+	// No new webhooks first; those that are in are answered.
+	err = errors.Join(err, srv.Shutdown(grace), h.Stop(grace))
+	if err == nil {
+		fmt.Fprintln(stdout, "stopped")
+	}
+	return err
+}
+
+func routes(h *host.Host, st store.Store, log *slog.Logger, token plugin.Secret, ready func() bool) http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("/hooks/", webhook.Handler(h, webhook.Options{Logger: log}))
+	mux.Handle("/", httpapi.Handler(h, st, httpapi.Options{Token: token, Ready: ready}))
+	return mux
+}
+
+// startError tells a refused configuration from a machine that does not play along.
+func startError(err error) error {
+	var e *plugin.Error
+	if errors.As(err, &e) {
+		switch e.Class() {
+		case plugin.ClassConfig, plugin.ClassInvalid:
+			return Invalid(err)
+		}
+	}
+	return Environment(err)
+}
+
+// operatorToken is the configured one, or one of the host's own that it leaves beside the data file for its owner.
+func operatorToken(file *config.File) (plugin.Secret, error) {
+	if !file.HTTP.OperatorToken.IsZero() {
+		return file.HTTP.OperatorToken, nil
+	}
+	path := tokenPath(file.Store.Path)
+	if b, err := os.ReadFile(path); err == nil && len(b) >= 32 {
+		return plugin.NewSecret(string(b)), nil
+	}
+	raw := make([]byte, 24)
+	if _, err := rand.Read(raw); err != nil {
+		return plugin.Secret{}, err
+	}
+	token := hex.EncodeToString(raw)
+	if err := os.WriteFile(path, []byte(token), 0o600); err != nil {
+		return plugin.Secret{}, fmt.Errorf("leave the operator token: %w", err)
+	}
+	return plugin.NewSecret(token), nil
+}
