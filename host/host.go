@@ -54,6 +54,7 @@ func New(o Options) (*Host, error) {
 	var err error
 	h.catalog, err = catalog.New(catalog.Options{
 		Logger: o.Logger, RunDir: o.RunDir, Connectors: o.Connectors, HostVersion: o.Version, IdleStop: o.IdleStop,
+		Redact: o.Redact,
 	})
 	if err != nil {
 		return nil, err

@@ -33,6 +33,8 @@ type Options struct {
 	IdleStop time.Duration
 	// Version of the program, told to connectors.
 	Version string
+	// Redact scrubs what connectors print before it is logged; nil leaves it.
+	Redact func(string) string
 }
 
 // Connector says how to start a connector.

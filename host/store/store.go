@@ -383,6 +383,7 @@ type DeadLetterFilter struct {
 	ID    string
 	Kind  string
 	Flow  string
+	Run   string
 	All   bool // resolved ones too
 	Limit int
 }

@@ -5,13 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"maps"
 	"os"
-	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
+	"github.com/casewire/casewire/host"
+	"github.com/casewire/casewire/host/internal/config"
+	"github.com/casewire/casewire/host/secret"
 	"github.com/casewire/casewire/host/store"
 	"github.com/casewire/casewire/host/store/sqlite"
+	"github.com/casewire/casewire/plugin/connectorv1"
 )
 
 // defaultConfig is read when -c is not given.
@@ -35,7 +41,11 @@ func (f *storeFlags) file() (string, error) {
 	if f.path != "" {
 		return f.path, nil
 	}
-	return storePath(f.config)
+	at, err := config.Peek(f.config)
+	if err != nil {
+		return "", Environment(fmt.Errorf("%w; name the configuration with -c, or the data file with --store", err))
+	}
+	return at.Store, nil
 }
 
 // read opens the data file for reading, which works while a host runs on it.
@@ -58,13 +68,38 @@ func (f *storeFlags) read(ctx context.Context, use func(context.Context, store.S
 // tokenPath is where a host leaves the operator token that it made for itself.
 func tokenPath(storePath string) string { return storePath + ".token" }
 
-func abs(base, path string) string {
-	if filepath.IsAbs(path) {
-		return path
+// descriptors tells the configuration's checks what the connectors can do, without starting them.
+type descriptors struct{ app App }
+
+func (d descriptors) Connector(name string) (*connectorv1.DescribeResponse, bool) {
+	c, ok := d.app.Connectors[name]
+	if !ok || c.Describe == nil {
+		return nil, false
 	}
-	return filepath.Join(base, path)
+	desc, err := c.Describe()
+	return desc, err == nil
 }
 
-func fileMissing(w io.Writer, path string) {
-	fmt.Fprintf(w, "there is no file %s\n", path)
+// Connectors lists the names, for hints.
+func (d descriptors) Connectors() []string { return slices.Sorted(maps.Keys(d.app.Connectors)) }
+
+// connections puts the secrets into their places.
+func connections(file *config.File, secrets *config.Resolved) []host.Connection {
+	conns := make([]host.Connection, len(file.Connections))
+	for i, c := range file.Connections {
+		conns[i] = host.Connection{
+			Name: c.Name, Connector: c.Connector, Tenant: c.Tenant, Poll: c.Poll, Config: secrets.Configs[c.Name],
+		}
+	}
+	return conns
+}
+
+// newLogger logs for people or programs, and prints no secret whatever it is handed.
+func newLogger(w io.Writer, l config.Log, redactor *secret.Redactor) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: l.Level}
+	var h slog.Handler = slog.NewTextHandler(w, opts)
+	if l.Format == "json" {
+		h = slog.NewJSONHandler(w, opts)
+	}
+	return slog.New(redactor.Handler(h))
 }

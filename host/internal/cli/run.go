@@ -17,6 +17,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/casewire/casewire/host"
+	"github.com/casewire/casewire/host/diag"
 	"github.com/casewire/casewire/host/httpapi"
 	"github.com/casewire/casewire/host/internal/config"
 	"github.com/casewire/casewire/host/store"
@@ -49,10 +50,10 @@ func validateCommand(app App) *cobra.Command {
 		Short: "Check the configuration and the flows; every mistake at once",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, diags := config.Load(path, descriptors(app))
+			file, diags := config.Load(path, descriptors{app})
 			if !diags.HasErrors() {
 				// A secret that is not here now may be where the host will run.
-				_, missing := file.ResolveSecrets(cmd.Context(), config.Warn)
+				_, missing := file.ResolveSecrets(cmd.Context(), diag.Warning)
 				diags = append(diags, missing...)
 			}
 			if err := report(cmd.ErrOrStderr(), diags); err != nil {
@@ -68,31 +69,31 @@ func validateCommand(app App) *cobra.Command {
 
 // runHost is the whole life of a host: check everything, then open, then start; and undo in the other order.
 func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer) (err error) {
-	file, diags := config.Load(path, descriptors(app))
-	var conns []host.Connection
-	var redact func(string) string
+	file, diags := config.Load(path, descriptors{app})
+	var secrets *config.Resolved
 	if !diags.HasErrors() {
-		resolved, more := file.ResolveSecrets(ctx, config.Fail)
+		var more diag.List
+		secrets, more = file.ResolveSecrets(ctx, diag.Error)
 		diags = append(diags, more...)
-		conns, redact = connections(resolved), resolved.Redactor.String
 	}
 	if err := report(stderr, diags); err != nil {
 		return err
 	}
-	log := newLogger(stderr, file.Log, redact)
+	conns := connections(file, secrets)
+	log := newLogger(stderr, file.Log, secrets.Redactor)
 
 	st, err := sqlite.Open(ctx, file.Store.Path, sqlite.Options{})
 	if err != nil {
 		return Environment(err)
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	token, err := operatorToken(file)
+	token, err := operatorToken(file, secrets)
 	if err != nil {
 		return Environment(err)
 	}
 	h, err := host.New(host.Options{
 		Store: st, Connectors: app.Connectors, Connections: conns, Logger: log, PublicURL: file.HTTP.PublicURL,
-		IdleStop: file.Plugins.IdleStop, Version: app.Version, Redact: redact,
+		IdleStop: file.Plugins.IdleStop, Version: app.Version, Redact: secrets.Redactor.String,
 	})
 	if err != nil {
 		return Invalid(err)
@@ -158,9 +159,9 @@ func startError(err error) error {
 }
 
 // operatorToken is the configured one, or one of the host's own that it leaves beside the data file for its owner.
-func operatorToken(file *config.File) (plugin.Secret, error) {
-	if !file.HTTP.OperatorToken.IsZero() {
-		return file.HTTP.OperatorToken, nil
+func operatorToken(file *config.File, secrets *config.Resolved) (plugin.Secret, error) {
+	if !secrets.OperatorToken.IsZero() {
+		return secrets.OperatorToken, nil
 	}
 	path := tokenPath(file.Store.Path)
 	if b, err := os.ReadFile(path); err == nil && len(b) >= 32 {

@@ -70,7 +70,7 @@ func (s *Store) ListDeadLetters(ctx context.Context, f store.DeadLetterFilter) (
 	if !f.All && f.ID == "" {
 		where += "AND resolved IS NULL "
 	}
-	for _, c := range [...][2]string{{"id", f.ID}, {"kind", f.Kind}, {"flow", f.Flow}} {
+	for _, c := range [...][2]string{{"id", f.ID}, {"kind", f.Kind}, {"flow", f.Flow}, {"run", f.Run}} {
 		if c[1] != "" {
 			where += "AND " + c[0] + " = ? "
 			args = append(args, c[1])

@@ -9,6 +9,9 @@ import (
 	"strconv"
 )
 
+// ErrLocked means that another process works on the file.
+var ErrLocked = errors.New("it is in use")
+
 // lockFile holds path.lock for this process. The lock is what entitles the store to keep its index of live work in
 // memory; the file itself stays behind, which is harmless.
 func lockFile(path string) (*os.File, error) {
@@ -27,8 +30,8 @@ func lockFile(path string) (*os.File, error) {
 		if pid := bytes.TrimSpace(who); len(pid) > 0 {
 			holder = "process " + string(pid)
 		}
-		return nil, errors.Join(fmt.Errorf("open %s: it is in use by %s: stop that one first, or give this one its own file "+
-			"(hosts that share their state need PostgreSQL)", path, holder), f.Close())
+		return nil, errors.Join(fmt.Errorf("open %s: %w by %s: stop that one first, or give this one its own file "+
+			"(hosts that share their state need PostgreSQL)", path, ErrLocked, holder), f.Close())
 	}
 	if err := f.Truncate(0); err == nil {
 		_, _ = f.WriteAt(strconv.AppendInt(nil, int64(os.Getpid()), 10), 0) // for the message above only

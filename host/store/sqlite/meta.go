@@ -133,13 +133,21 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 	if err := s.usable(ctx, "stats"); err != nil {
 		return store.Stats{}, err
 	}
+	if s.readOnly {
+		return s.stats(ctx)
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	return makeStats(s.count, s.countRuns(), len(s.hints.byKey)), nil
+}
+
+// makeStats reads the kept counts; runs are counted by the caller, ended ones are taken from the counts if missing.
+func makeStats(counts map[string]int64, runs map[store.RunState]int, hints int) store.Stats {
 	out := store.Stats{
-		Hints: len(s.hints.byKey), Runs: s.countRuns(), DeadLetters: int(s.count[openDeadLetters]),
+		Hints: hints, Runs: runs, DeadLetters: int(counts[openDeadLetters]),
 		Events: map[store.Verdict]int{}, EventsVia: map[store.Via]int{}, Effects: map[store.EffectState]int{},
 	}
-	for k, n := range s.count {
+	for k, n := range counts {
 		kind, name, _ := strings.Cut(k, "/")
 		if n == 0 {
 			continue
@@ -151,7 +159,9 @@ func (s *Store) Stats(ctx context.Context) (store.Stats, error) {
 			out.EventsVia[store.Via(name)] = int(n)
 		case "effect":
 			out.Effects[store.EffectState(name)] = int(n)
+		case "run":
+			out.Runs[store.RunState(name)] = int(n)
 		}
 	}
-	return out, nil
+	return out
 }

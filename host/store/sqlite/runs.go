@@ -144,6 +144,10 @@ func (s *Store) CountRuns(ctx context.Context) (map[store.RunState]int, error) {
 	if err := s.usable(ctx, "count runs"); err != nil {
 		return nil, err
 	}
+	if s.readOnly {
+		st, err := s.stats(ctx)
+		return st.Runs, err
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.countRuns(), nil
@@ -212,7 +216,7 @@ func (s *Store) readRun(c *lite.Conn, where string, bind func(*lite.Stmt)) (r st
 
 // overlay completes a record from memory. It returns false if the run was live on disk and is no longer in memory.
 func (s *Store) overlay(r *store.Run) bool {
-	if !r.State.Live() {
+	if !r.State.Live() || s.readOnly {
 		return true
 	}
 	s.mu.Lock()
@@ -229,6 +233,9 @@ func (s *Store) overlay(r *store.Run) bool {
 func (s *Store) ListRuns(ctx context.Context, f store.RunFilter) (out []store.Run, err error) {
 	err = s.r.read(ctx, "list runs", func(c *lite.Conn) error {
 		out = nil
+		if f.State.Live() && s.readOnly {
+			return listLiveOnDisk(c, f, &out)
+		}
 		if f.State.Live() { // memory knows which of them are running
 			return s.listLive(c, f, &out)
 		}

@@ -134,26 +134,9 @@ PRAGMA trusted_schema = OFF;
 
 // migrate brings the schema to the newest version, or refuses a file that is not ours or is newer than this program.
 func migrate(c *lite.Conn, path string) error {
-	app, err := c.Int("PRAGMA application_id")
-	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	version, err := c.Int("PRAGMA user_version")
-	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	tables, err := c.Int("SELECT count(*) FROM sqlite_schema")
-	if err != nil {
-		return fmt.Errorf("open %s: %w", path, err)
-	}
-	switch {
-	case app != applicationID && (app != 0 || tables != 0):
-		return fmt.Errorf("open %s: this is a SQLite database of another program: name a new file", path)
-	case version > int64(len(migrations)):
-		return fmt.Errorf("open %s: its schema is version %d, and this program knows versions up to %d: use the release "+
-			"that wrote it, or a newer one", path, version, len(migrations))
-	case version == int64(len(migrations)):
-		return nil
+	version, err := schemaVersion(c, path)
+	if err != nil || version == int64(len(migrations)) {
+		return err
 	}
 	if err := c.Exec("BEGIN IMMEDIATE"); err != nil {
 		return fmt.Errorf("migrate %s: %w", path, err)
@@ -170,4 +153,38 @@ func migrate(c *lite.Conn, path string) error {
 		return fmt.Errorf("migrate %s from schema version %d: %w", path, version, err)
 	}
 	return nil
+}
+
+// checkVersion says whether a file can be read as it is.
+func checkVersion(c *lite.Conn, path string) error {
+	version, err := schemaVersion(c, path)
+	if err == nil && version != int64(len(migrations)) {
+		err = fmt.Errorf("open %s: its schema is version %d, older than the %d of this program: run the host once to bring it up to date",
+			path, version, len(migrations))
+	}
+	return err
+}
+
+// schemaVersion refuses a file that is not ours or is of a newer release.
+func schemaVersion(c *lite.Conn, path string) (int64, error) {
+	app, err := c.Int("PRAGMA application_id")
+	if err != nil {
+		return 0, fmt.Errorf("open %s: %w", path, err)
+	}
+	version, err := c.Int("PRAGMA user_version")
+	if err != nil {
+		return 0, fmt.Errorf("open %s: %w", path, err)
+	}
+	tables, err := c.Int("SELECT count(*) FROM sqlite_schema")
+	if err != nil {
+		return 0, fmt.Errorf("open %s: %w", path, err)
+	}
+	switch {
+	case app != applicationID && (app != 0 || tables != 0):
+		return 0, fmt.Errorf("open %s: this is a SQLite database of another program: name a new file", path)
+	case version > int64(len(migrations)):
+		return 0, fmt.Errorf("open %s: its schema is version %d, and this program knows versions up to %d: use the release "+
+			"that wrote it, or a newer one", path, version, len(migrations))
+	}
+	return version, nil
 }

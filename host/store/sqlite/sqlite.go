@@ -53,9 +53,11 @@ type Store struct {
 	log  *slog.Logger
 	lock *os.File
 
-	w     *writer
+	w     *writer // nil when readOnly
 	r     *readers
 	space space
+
+	readOnly bool
 
 	mu    sync.Mutex // guards what follows
 	runs  runIndex
@@ -164,6 +166,9 @@ func (s *Store) load(w *writer) error {
 
 // Close writes what was handed in, ends the writer and closes the file. Calls that come later fail with ErrClosed.
 func (s *Store) Close() error {
+	if s.readOnly {
+		return s.r.close()
+	}
 	if !s.w.stop() {
 		return nil
 	}

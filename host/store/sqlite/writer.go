@@ -71,6 +71,9 @@ type writer struct {
 
 // write hands an op to the writer and waits until it is durable or refused.
 func (w *writer) write(ctx context.Context, what string, bytes int, do func(*tx) error) error {
+	if w == nil {
+		return fmt.Errorf("store: %s: %w", what, ErrReadOnly)
+	}
 	if err := ctx.Err(); err != nil {
 		return fmt.Errorf("store: %s: %w", what, context.Cause(ctx))
 	}
