@@ -53,6 +53,7 @@ const (
 	ReasonPanic          = "PANIC"      // a handler of the connector panicked
 	ReasonBackoff        = "BACKOFF"    // the connector is down; it is started again after RetryAfter
 	ReasonUnresolved     = "UNRESOLVED" // MODE_RESOLVE: not found, and the window is not over
+	ReasonAbsent         = "ABSENT"     // MODE_RESOLVE: surely not there; it may be sent again
 )
 
 // Shorthands for the protocol's enums.

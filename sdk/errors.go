@@ -62,6 +62,14 @@ func Unresolved(format string, args ...any) *Error {
 	return e
 }
 
+// Absent answers Call.Resolve: the effect surely did not come to be, and the host may send it again. Say so only when
+// nothing that was sent can still take effect: after Call.FirstSent, a request may be under way for a while.
+func Absent(format string, args ...any) *Error {
+	e := downstream(codes.NotFound, format, args)
+	e.Reason = plugin.ReasonAbsent
+	return e
+}
+
 // Auth says that the vendor refuses the credential.
 func Auth(format string, args ...any) *Error {
 	return downstream(codes.Unauthenticated, format, args)

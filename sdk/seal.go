@@ -63,7 +63,7 @@ func (s *server) seal(err error, conn *connection, changes bool) error {
 // ours says whether a reason is one of the protocol's.
 func (*server) ours(reason string) bool {
 	switch reason {
-	case plugin.ReasonConfigMismatch, plugin.ReasonTooLarge, plugin.ReasonDraining, plugin.ReasonPanic, plugin.ReasonUnresolved:
+	case plugin.ReasonConfigMismatch, plugin.ReasonTooLarge, plugin.ReasonDraining, plugin.ReasonPanic, plugin.ReasonUnresolved, plugin.ReasonAbsent:
 		return true
 	default:
 		return false

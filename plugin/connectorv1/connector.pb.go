@@ -156,7 +156,8 @@ const (
 	Mode_MODE_UNSPECIFIED Mode = 0
 	Mode_MODE_EXECUTE     Mode = 1
 	// MODE_RESOLVE asks a keyed action to find out what became of an earlier call with the same key, and to change
-	// nothing: the result of that call, or NOT_FOUND.
+	// nothing: the result of that call, or NOT_FOUND. Reason UNRESOLVED says that it may still turn up; reason ABSENT, that
+	// it surely did not happen and may be sent again.
 	Mode_MODE_RESOLVE Mode = 2
 )
 

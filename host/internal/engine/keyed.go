@@ -19,6 +19,10 @@ import (
 // got in time.
 const windowMargin = 10 * time.Second
 
+// settleTime is how long a write that another life of this host sent may still be under way: its connector finishes what
+// it has begun. A repeat that is safe afterwards may not be safe beside it.
+const settleTime = 3 * time.Second
+
 // keyed is a `uses` step whose action has one effect per key. The ledger of the store is what two runs, two hosts and a
 // host before and after a crash agree by.
 type keyed struct {
@@ -79,6 +83,13 @@ func (k *keyed) once() (out json.RawMessage, done bool, err error) {
 	}
 	if k.lost {
 		return k.look(p)
+	}
+	if wait := time.Until(k.sent.Add(settleTime)); unsettled(k.prior.State) && k.rec.State == store.StepIntent && !k.mine && wait > 0 {
+		k.r.e.gates.done(p, nil, false, time.Now())
+		k.rec.Attempt--
+		k.rec.State, k.rec.Error = store.StepWaiting, "an earlier write may still be under way"
+		effect := k.effect(store.EffectUnknown, k.rec.Error, k.prior.Result)
+		return nil, false, k.pause(wait, &effect)
 	}
 	return k.send(p)
 }
@@ -199,12 +210,15 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 	text := "looking for it: " + err.Error()
 	k.rec.Error = text // but not the class, which says whether this run sent anything
 	effect.Reason = text
+	if err.Reason == plugin.ReasonAbsent {
+		return nil, false, k.resend("sent again: the connector is sure that it never happened")
+	}
 	if err.Code == codes.NotFound {
 		if now.Before(k.deadline()) {
 			return nil, false, k.pause(time.Until(nextLook(k.sent, k.deadline(), now)), &effect)
 		}
 		if k.r.replayedFrom(k.path) && k.sent.Before(k.r.t.run.Created) {
-			return nil, false, k.resend()
+			return nil, false, k.resend("sent again by a replay")
 		}
 		return nil, false, k.park(effect, fmt.Sprintf("it was not found there in %s", now.Sub(k.sent).Round(time.Second)))
 	}
@@ -219,12 +233,12 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 	return nil, false, k.park(effect, "the connection could not be asked: "+err.Error())
 }
 
-// resend is what replaying a parked step comes to when the write still cannot be found: a person has looked and wants it.
-func (k *keyed) resend() error {
+// resend sends a write again that did not come to be: the connector is sure, or a person has looked and wants it.
+func (k *keyed) resend(why string) error {
 	k.lost, k.sent = false, time.Now()
 	k.rec.State = store.StepIntent
 	k.rec.Attempt++
-	k.r.note(*k.rec, k.effect(store.EffectIntent, "sent again by a replay", nil))
+	k.r.note(*k.rec, k.effect(store.EffectIntent, why, nil))
 	return k.r.advance()
 }
 

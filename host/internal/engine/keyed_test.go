@@ -415,3 +415,33 @@ func TestUnsafeSteps(t *testing.T) {
 		}
 	})
 }
+
+// A connector that is sure that nothing happened gets the write again, long before the window is over.
+func TestAbsentIsSentAgain(t *testing.T) {
+	play(t, func(t *testing.T, w *world) {
+		looks, sends := 0, 0
+		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
+			if c.Resolve {
+				looks++
+				if looks < 2 {
+					return nil, unresolved()
+				}
+				e := broken(codes.NotFound, plugin.EffectNone)
+				e.Reason = plugin.ReasonAbsent
+				return nil, e
+			}
+			if sends++; sends == 1 {
+				return nil, lostAnswer()
+			}
+			return json.RawMessage(`{"id":"1"}`), nil
+		}
+		r := w.one(w.keyed("case", time.Hour))
+		wantState(t, r, store.RunSucceeded)
+		if got, want := w.made(), "case case? case? case"; got != want {
+			t.Errorf("calls %q, want %q", got, want)
+		}
+		if e := w.effect("case", "k"); e.State != store.EffectDone {
+			t.Errorf("ledger: %+v", e)
+		}
+	})
+}
