@@ -84,7 +84,7 @@ func (k *keyed) once() (out json.RawMessage, done bool, err error) {
 	if k.lost {
 		return k.look(p)
 	}
-	if wait := time.Until(k.sent.Add(settleTime)); unsettled(k.prior.State) && k.rec.State == store.StepIntent && !k.mine && wait > 0 {
+	if wait := time.Until(k.sent.Add(settleTime)); unsettled(k.prior.State) && !k.mine && wait > 0 {
 		k.r.e.gates.done(p, nil, false, time.Now())
 		k.rec.Attempt--
 		k.rec.State, k.rec.Error = store.StepWaiting, "an earlier write may still be under way"
@@ -235,7 +235,7 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 
 // resend sends a write again that did not come to be: the connector is sure, or a person has looked and wants it.
 func (k *keyed) resend(why string) error {
-	k.lost, k.sent = false, time.Now()
+	k.lost, k.mine, k.sent = false, true, time.Now()
 	k.rec.State = store.StepIntent
 	k.rec.Attempt++
 	k.r.note(*k.rec, k.effect(store.EffectIntent, why, nil))
