@@ -21,6 +21,9 @@ import (
 // exitGrace bounds everything between the decision to exit and the exit.
 const exitGrace = 2 * time.Second
 
+// lastGrace is how long calls may finish when the host is gone: a write that has begun is better finished than cut off.
+const lastGrace = time.Second
+
 // ServeOptions configure Serve. The zero value works.
 type ServeOptions struct {
 	// Level of the glue's own log lines: trace, debug, info, warn, error, off. Default info.
@@ -34,8 +37,9 @@ type ServeOptions struct {
 // Serve runs srv as a connector process and does not return: it exits with 0 when the host lets go of it, and with 1
 // when it was not started by a host or cannot listen.
 //
-// The process lives as long as its standard input: at end of file it stops at once and sends SIGTERM to its own process
-// group, so that neither it nor a child of it outlives the host, whatever became of the host. SIGTERM drains first.
+// The process lives as long as its standard input: at end of file it finishes the calls that it has for at most a second,
+// takes no others, and sends SIGTERM to its own process group, so that neither it nor a child of it outlives the host,
+// whatever became of the host. SIGTERM drains first.
 func Serve(srv connectorv1.ConnectorServer, opts ServeOptions) {
 	l := &life{srv: srv, opts: opts}
 	// The glue replaces os.Stderr once it serves; what is logged here goes to the real one.
@@ -75,6 +79,7 @@ func (l *life) panicked(method string, value any, stack []byte) {
 // watchInput waits for the host to let go. Nothing is ever sent on standard input; what comes is ignored.
 func (l *life) watchInput(r io.Reader) {
 	_, _ = io.Copy(io.Discard, r)
+	l.drain(lastGrace)
 	l.stop()
 }
 
@@ -82,13 +87,16 @@ func (l *life) watchSignal() {
 	c := make(chan os.Signal, 1)
 	signal.Notify(c, syscall.SIGTERM)
 	<-c
-	grace := cmp.Or(l.opts.Grace, 5*time.Second)
+	l.drain(cmp.Or(l.opts.Grace, 5*time.Second))
+	l.stop()
+}
+
+func (l *life) drain(grace time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), grace+exitGrace)
 	defer cancel()
 	if _, err := l.srv.Drain(ctx, &connectorv1.DrainRequest{Grace: durationpb.New(grace)}); err != nil {
 		l.log.Warn("drain failed", "error", err)
 	}
-	l.stop()
 }
 
 // stop makes go-plugin's Serve return. A handler that hangs cannot hold the process.

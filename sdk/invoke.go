@@ -1,6 +1,9 @@
 package sdk
 
 import (
+	"context"
+	"time"
+
 	"google.golang.org/grpc"
 
 	"github.com/casewire/casewire/plugin"
@@ -17,8 +20,14 @@ func (s *server) Invoke(req *connectorv1.InvokeRequest, stream grpc.ServerStream
 	if err := admit(a, req); err != nil {
 		return s.seal(err, nil, false)
 	}
+	within := stream.Context()
+	if a.changes() && p.GetMode() != connectorv1.Mode_MODE_RESOLVE {
+		var end func()
+		within, end = linger(within, writeLinger)
+		defer end()
+	}
 	w := &rowWriter{stream: stream, a: a, maxRows: req.GetMaxRows(), maxBytes: req.GetMaxOutputBytes()}
-	ctx, conn, done, err := s.begin(stream.Context(), p, w)
+	ctx, conn, done, err := s.begin(within, p, w)
 	if err != nil {
 		return err
 	}
@@ -45,6 +54,23 @@ func (s *server) Invoke(req *connectorv1.InvokeRequest, stream grpc.ServerStream
 		conn.keepState(state)
 	}
 	return err
+}
+
+// writeLinger is how long a write that has begun may go on after its caller is gone. A host that dies in the middle of a
+// write leaves fewer writes behind whose outcome nobody knows.
+const writeLinger = 900 * time.Millisecond
+
+// linger is ctx, except that it ends d after ctx does.
+func linger(ctx context.Context, d time.Duration) (context.Context, func()) {
+	longer, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		t := time.AfterFunc(d, func() { cancel(context.Cause(ctx)) })
+		context.AfterFunc(longer, func() { t.Stop() })
+	})
+	return longer, func() {
+		stop()
+		cancel(context.Canceled)
+	}
 }
 
 // admit refuses what the action must not see.
