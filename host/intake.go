@@ -222,8 +222,11 @@ func (in *intake) lookUp(ctx context.Context) (int, error) {
 func (in *intake) postpone(req *store.Ingest, h store.Hint, fault *plugin.Error) {
 	age := req.Now.Sub(h.Received)
 	limit := hintLife
-	if fault.Class() == plugin.ClassNotFound {
+	switch fault.Class() {
+	case plugin.ClassNotFound:
 		limit = hintGone
+	case plugin.ClassInvalid:
+		limit = -1 // it will not become valid
 	}
 	if age > limit {
 		req.Done = append(req.Done, h)

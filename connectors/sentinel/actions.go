@@ -51,8 +51,6 @@ type ListSummary struct {
 	Truncated bool `json:"truncated" doc:"There were more"`
 }
 
-var errEnough = errors.New("enough")
-
 func (c *Client) listAlerts(ctx context.Context, in ListInput, emit func(map[string]any) error) (ListSummary, error) {
 	q := url.Values{"$top": {fmt.Sprint(min(in.Max, c.cfg.PageSize))}}
 	if in.Filter != "" {
@@ -130,6 +128,10 @@ type Comment struct {
 	Created time.Time `json:"created" doc:"When it was made"`
 }
 
+// commentSettles is how long a comment that was sent may take to show: the alert is read by id, so only the request itself
+// can be late.
+const commentSettles = 20 * time.Second
+
 type graphComment struct {
 	Type    string    `json:"@odata.type,omitempty"`
 	Comment string    `json:"comment"`
@@ -161,7 +163,10 @@ func (c *Client) commentAlert(ctx context.Context, in CommentInput) (Comment, er
 		if found, ok := findComment(alert.Comments, marker); ok {
 			return Comment{Alert: in.Alert, Marker: marker, Created: found.Created}, nil
 		}
-		return Comment{}, sdk.Unresolved("no comment %s on alert %s", marker, in.Alert)
+		if !call.FirstSent.IsZero() && time.Since(call.FirstSent) > commentSettles {
+			return Comment{}, sdk.Absent("there is no comment %s on alert %s", marker, in.Alert)
+		}
+		return Comment{}, sdk.Unresolved("no comment %s on alert %s yet", marker, in.Alert)
 	}
 	var all struct {
 		Value []graphComment `json:"value"`
