@@ -293,8 +293,8 @@ func (m *mapper) attacks() {
 		words = append(words, category)
 	}
 	var found []ocsf.Named // the tactics, the category's first
-	for i := len(words) - 1; i >= 0; i-- {
-		t, ok := tactics[fold(words[i])]
+	for _, word := range slices.Backward(words) {
+		t, ok := tactics[fold(word)]
 		if ok && !slices.ContainsFunc(found, func(n ocsf.Named) bool { return n.UID == t.uid }) {
 			found = append(found, ocsf.Named{UID: t.uid, Name: t.name})
 		}

@@ -15,15 +15,15 @@ import (
 
 // contracts returns a folder of the published contracts and samples that may lie next to the repository. They are not
 // ours to copy in; without them these tests say that they did not run.
-func contracts(t testing.TB, sub string) string {
-	t.Helper()
+func contracts(tb testing.TB, sub string) string {
+	tb.Helper()
 	for _, up := range []string{"../../..", "../../../.."} {
 		dir := filepath.Join(up, "shared", filepath.FromSlash(sub))
 		if _, err := os.Stat(dir); err == nil {
 			return dir
 		}
 	}
-	t.Skipf("NOT CHECKED: ../shared/%s does not lie next to the repository", sub)
+	tb.Skipf("NOT CHECKED: ../shared/%s does not lie next to the repository", sub)
 	return ""
 }
 
@@ -58,21 +58,21 @@ var strictSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
 })
 
 // validate checks data against the strict schema, if it is there.
-func validate(t testing.TB, data []byte) {
-	t.Helper()
+func validate(tb testing.TB, data []byte) {
+	tb.Helper()
 	schema, err := strictSchema()
 	if err != nil {
 		if os.IsNotExist(err) {
 			return
 		}
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	v, err := jsonschema.UnmarshalJSON(strings.NewReader(string(data)))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := schema.Validate(v); err != nil {
-		t.Errorf("data is not what the strict schema wants: %v", err)
+		tb.Errorf("data is not what the strict schema wants: %v", err)
 	}
 }
 
@@ -180,13 +180,13 @@ func TestContractEvidenceTypes(t *testing.T) {
 	}
 }
 
-func read(t testing.TB, file string, v any) {
-	t.Helper()
+func read(tb testing.TB, file string, v any) {
+	tb.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := json.Unmarshal(b, v); err != nil {
-		t.Fatalf("%s: %v", file, err)
+		tb.Fatalf("%s: %v", file, err)
 	}
 }

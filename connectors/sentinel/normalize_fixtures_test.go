@@ -70,13 +70,13 @@ var fixtures = map[string]string{
 }
 
 // evidenceOf is a fixture with what all evidence has, and its type; with has members to add or replace.
-func evidenceOf(t testing.TB, kind string, with map[string]any) map[string]any {
-	t.Helper()
+func evidenceOf(tb testing.TB, kind string, with map[string]any) map[string]any {
+	tb.Helper()
 	var own map[string]any
 	d := json.NewDecoder(strings.NewReader(fixtures[kind]))
 	d.UseNumber()
 	if err := d.Decode(&own); err != nil {
-		t.Fatalf("fixture %s: %v", kind, err)
+		tb.Fatalf("fixture %s: %v", kind, err)
 	}
 	ev := map[string]any{
 		"@odata.type": "#microsoft.graph.security." + kind + "Evidence", "createdDateTime": "2026-03-04T05:06:08.5Z",
@@ -89,8 +89,8 @@ func evidenceOf(t testing.TB, kind string, with map[string]any) map[string]any {
 }
 
 // alertWith is an alert with these evidences; with has members to add or replace.
-func alertWith(t testing.TB, with map[string]any, evidence ...map[string]any) []byte {
-	t.Helper()
+func alertWith(tb testing.TB, with map[string]any, evidence ...map[string]any) []byte {
+	tb.Helper()
 	a := map[string]any{
 		"@odata.context": "https://graph.example/$metadata#alerts", "id": "da638651234567890123_-42", "providerAlertId": "638651234567890123_-42",
 		"incidentId": "1234", "status": "inProgress", "severity": "high", "classification": "truePositive",
@@ -121,7 +121,7 @@ func alertWith(t testing.TB, with map[string]any, evidence ...map[string]any) []
 	}
 	b, err := json.Marshal(a)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return b
 }

@@ -15,14 +15,14 @@ import (
 var translated = map[string]bool{"@odata.type": true, "riskScore": true, "onboardingStatus": true, "locationType": true, "algorithm": true}
 
 // assertNothingLost looks for every leaf of the source in the event: as itself, as part of a text, as milliseconds.
-func assertNothingLost(t testing.TB, raw []byte, ev event.Event) {
-	t.Helper()
+func assertNothingLost(tb testing.TB, raw []byte, ev event.Event) {
+	tb.Helper()
 	var src, out any
 	decode := func(b []byte, v any) {
 		d := json.NewDecoder(strings.NewReader(string(b)))
 		d.UseNumber()
 		if err := d.Decode(v); err != nil {
-			t.Fatal(err)
+			tb.Fatal(err)
 		}
 	}
 	decode(raw, &src)
@@ -52,7 +52,7 @@ func assertNothingLost(t testing.TB, raw []byte, ev event.Event) {
 		if strings.Contains(all, s) {
 			return
 		}
-		t.Errorf("%s: %q is lost", path, s)
+		tb.Errorf("%s: %q is lost", path, s)
 	})
 }
 

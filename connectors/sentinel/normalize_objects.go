@@ -206,7 +206,9 @@ func file(t *taker, n *node) *ocsf.File {
 		member, name string
 		id           int
 	}{
-		{"sha256", "SHA-256", ocsf.AlgorithmSHA256}, {"sha1", "SHA-1", ocsf.AlgorithmSHA1}, {"md5", "MD5", ocsf.AlgorithmMD5},
+		{"sha256", "SHA-256", ocsf.AlgorithmSHA256},
+		{"sha1", "SHA-1", ocsf.AlgorithmSHA1},
+		{"md5", "MD5", ocsf.AlgorithmMD5},
 		{"sha256Ac", "SHA256AC", ocsf.AlgorithmOther},
 	} {
 		if v := t.str(n, h.member); v != "" {
@@ -381,12 +383,12 @@ func armParts(id string) (subscription, group, kind, name string) {
 		case "resourcegroups":
 			group = seg[i+1]
 		case "providers":
-			kind = seg[i+1]
+			parts := []string{seg[i+1]}
 			for j := i + 2; j+1 < len(seg); j += 2 {
-				kind += "/" + seg[j]
+				parts = append(parts, seg[j])
 				name = seg[j+1]
 			}
-			return subscription, group, kind, name
+			return subscription, group, strings.Join(parts, "/"), name
 		}
 	}
 	return subscription, group, kind, name

@@ -123,11 +123,28 @@ func osType(platform string) (id int, name string) {
 		prefix, name string
 		id           int
 	}{
-		{"windowsphone", "Windows Mobile", 101}, {"windows", "Windows", 100}, {"android", "Android", 201}, {"macos", "macOS", 300},
-		{"ipados", "iPadOS", 302}, {"ios", "iOS", 301}, {"linux", "Linux", 200}, {"ubuntu", "Linux", 200}, {"redhat", "Linux", 200},
-		{"rhel", "Linux", 200}, {"centos", "Linux", 200}, {"debian", "Linux", 200}, {"suse", "Linux", 200}, {"sles", "Linux", 200},
-		{"oracle", "Linux", 200}, {"amazonlinux", "Linux", 200}, {"fedora", "Linux", 200}, {"rocky", "Linux", 200},
-		{"alma", "Linux", 200}, {"mariner", "Linux", 200}, {"solaris", "Solaris", 400}, {"aix", "AIX", 401},
+		{"windowsphone", "Windows Mobile", 101},
+		{"windows", "Windows", 100},
+		{"android", "Android", 201},
+		{"macos", "macOS", 300},
+		{"ipados", "iPadOS", 302},
+		{"ios", "iOS", 301},
+		{"linux", "Linux", 200},
+		{"ubuntu", "Linux", 200},
+		{"redhat", "Linux", 200},
+		{"rhel", "Linux", 200},
+		{"centos", "Linux", 200},
+		{"debian", "Linux", 200},
+		{"suse", "Linux", 200},
+		{"sles", "Linux", 200},
+		{"oracle", "Linux", 200},
+		{"amazonlinux", "Linux", 200},
+		{"fedora", "Linux", 200},
+		{"rocky", "Linux", 200},
+		{"alma", "Linux", 200},
+		{"mariner", "Linux", 200},
+		{"solaris", "Solaris", 400},
+		{"aix", "AIX", 401},
 	} {
 		if strings.HasPrefix(p, k.prefix) {
 			return k.id, k.name

@@ -17,22 +17,22 @@ import (
 )
 
 // norm normalizes an alert and checks what must hold for every event.
-func norm(t testing.TB, raw []byte) (sdk.Event, *ocsf.DetectionFinding) {
-	t.Helper()
+func norm(tb testing.TB, raw []byte) (sdk.Event, *ocsf.DetectionFinding) {
+	tb.Helper()
 	ev, err := Normalize(raw, NormalizeOptions{Tenant: "fallback-tenant"})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	if err := ev.Check(); err != nil {
-		t.Fatalf("the event fails its check: %v\n%s", err, ev.Data)
+		tb.Fatalf("the event fails its check: %v\n%s", err, ev.Data)
 	}
-	validate(t, ev.Data)
-	assertNothingLost(t, raw, ev)
+	validate(tb, ev.Data)
+	assertNothingLost(tb, raw, ev)
 	var f ocsf.DetectionFinding
 	d := json.NewDecoder(bytes.NewReader(ev.Data))
 	d.DisallowUnknownFields()
 	if err := d.Decode(&f); err != nil {
-		t.Fatalf("the structs do not read what they wrote: %v", err)
+		tb.Fatalf("the structs do not read what they wrote: %v", err)
 	}
 	return ev, &f
 }
@@ -141,7 +141,8 @@ func TestNormalizeAlertMembers(t *testing.T) {
 			Types:  []string{"CredentialAccess", "Execution", "Malware"},
 			Traits: []ocsf.Trait{{Type: "threat_actor", Name: "Storm-1"}, {Type: "malware_family", Name: "Bad"}},
 			Tags: []ocsf.KeyValue{
-				{Name: "customDetails.Count", Values: []string{"57"}}, {Name: "customDetails.Hosts", Values: []string{"a", "b"}},
+				{Name: "customDetails.Count", Values: []string{"57"}},
+				{Name: "customDetails.Hosts", Values: []string{"a", "b"}},
 				{Name: "customDetails.Plain", Value: new("text")},
 			},
 			RelatedEvents: []ocsf.RelatedEvent{{
@@ -468,7 +469,7 @@ func TestNormalizeOrder(t *testing.T) {
 	}
 	raw := alertWith(t, nil, evidence...)
 	first, _ := norm(t, raw)
-	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // reproducible on purpose
+	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range 20 {
 		other := shuffle(t, raw, rng)
 		other = bytes.Replace(other, []byte(`{`), fmt.Appendf(nil, `{"@odata.etag":"W/\"%d\"",`, i), 1)
@@ -700,7 +701,7 @@ func TestNormalizeRandomSparse(t *testing.T) {
 	if testing.Short() {
 		n = 30
 	}
-	rng := rand.New(rand.NewPCG(7, 7)) //nolint:gosec // reproducible on purpose
+	rng := rand.New(rand.NewPCG(7, 7))
 	for range n {
 		var evidence []map[string]any
 		for _, kind := range everyKind() {

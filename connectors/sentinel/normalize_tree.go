@@ -47,7 +47,7 @@ var parsers = sync.Pool{New: func() any {
 // names, about which readers disagree. Bad UTF-8, such as half a surrogate pair in a command line, is replaced and no
 // reason to lose an alert.
 func withTree(raw []byte, use func(*node) error) error {
-	p := parsers.Get().(*parser) //nolint:errcheck,forcetypeassert // the pool has nothing else
+	p := parsers.Get().(*parser) //nolint:forcetypeassert // the pool has nothing else
 	defer p.release()
 	n, err := p.parse(raw)
 	if err != nil {

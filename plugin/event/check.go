@@ -37,24 +37,34 @@ const DataVersion = "1.8.0"
 
 var heads = map[string]*head{
 	TypeAlert: {
-		2004, 2, []int64{0, 1, 2, 3, 99},
-		[]string{"finding_info", "metadata", "severity_id", "time"}, schemaBase + "detection_finding",
+		2004, 2,
+		[]int64{0, 1, 2, 3, 99},
+		[]string{"finding_info", "metadata", "severity_id", "time"},
+		schemaBase + "detection_finding",
 	},
 	TypeIncident: {
-		2005, 2, []int64{0, 1, 2, 3, 99},
-		[]string{"finding_info_list", "metadata", "severity_id", "status_id", "time"}, schemaBase + "incident_finding",
+		2005, 2,
+		[]int64{0, 1, 2, 3, 99},
+		[]string{"finding_info_list", "metadata", "severity_id", "status_id", "time"},
+		schemaBase + "incident_finding",
 	},
 	TypeCase: {
-		2005, 2, []int64{0, 1, 2, 3, 99},
-		[]string{"finding_info_list", "metadata", "severity_id", "status_id", "time"}, schemaBase + "incident_finding",
+		2005, 2,
+		[]int64{0, 1, 2, 3, 99},
+		[]string{"finding_info_list", "metadata", "severity_id", "status_id", "time"},
+		schemaBase + "incident_finding",
 	},
 	TypeIndicator: {
-		5021, 5, []int64{0, 1, 2, 99},
-		[]string{"osint", "metadata", "severity_id", "time"}, schemaBase + "osint_inventory_info",
+		5021, 5,
+		[]int64{0, 1, 2, 99},
+		[]string{"osint", "metadata", "severity_id", "time"},
+		schemaBase + "osint_inventory_info",
 	},
 	TypeRow: {
-		0, 0, []int64{0, 99},
-		[]string{"metadata", "severity_id", "time"}, schemaBase + "base_event",
+		0, 0,
+		[]int64{0, 99},
+		[]string{"metadata", "severity_id", "time"},
+		schemaBase + "base_event",
 	},
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/casewire/casewire/plugin/event"
 )
 
-func good(t testing.TB) event.Event {
-	t.Helper()
+func good(tb testing.TB) event.Event {
+	tb.Helper()
 	e := event.Event{
 		Source: "https://graph.example.test/t1/security/alerts_v2", Type: event.TypeAlert, Subject: "da1_2",
 		Time: time.Date(2026, 10, 27, 12, 19, 27, 721_130_500, time.UTC), PartitionKey: "msalert:t1:1_2", Tenant: "t1",

@@ -33,7 +33,7 @@ func ComputeID(source, subject, rev, digest string) string {
 	buf := make([]byte, 0, 256)
 	buf = append(buf, idVersion...)
 	for _, part := range [...]string{source, subject, rev, digest} {
-		buf = binary.BigEndian.AppendUint32(buf, uint32(len(part))) //nolint:gosec // far below 4 GiB
+		buf = binary.BigEndian.AppendUint32(buf, uint32(len(part)))
 		buf = append(buf, part...)
 	}
 	sum := sha256.Sum256(buf)

@@ -19,8 +19,13 @@ func TestComputeID(t *testing.T) {
 	}
 	ids := map[string][4]string{}
 	for _, p := range [][4]string{
-		{"ab", "c", "", ""}, {"a", "bc", "", ""}, {"", "abc", "", ""}, {"a", "b", "c", ""}, {"a", "b", "", "c"},
-		{"", "", "", ""}, {"\x00\x00\x00\x01", "a", "", ""},
+		{"ab", "c", "", ""},
+		{"a", "bc", "", ""},
+		{"", "abc", "", ""},
+		{"a", "b", "c", ""},
+		{"a", "b", "", "c"},
+		{"", "", "", ""},
+		{"\x00\x00\x00\x01", "a", "", ""},
 	} {
 		id := event.ComputeID(p[0], p[1], p[2], p[3])
 		if other, taken := ids[id]; taken {

@@ -28,7 +28,7 @@ func RowKey(workspace, query string, columns ...string) string {
 	for _, c := range columns {
 		var n [4]byte
 		for i := range n {
-			n[i] = byte(len(c) >> (24 - 8*i)) //nolint:gosec // the length's bytes, one by one
+			n[i] = byte(len(c) >> (24 - 8*i))
 		}
 		_, _ = h.Write(n[:])
 		_, _ = h.Write([]byte(c))

@@ -94,7 +94,8 @@ type DetectionFinding struct {
 	Unmapped        json.RawMessage `json:"unmapped,omitempty"`
 }
 
-// IncidentFinding is class 2005: an incident, or what became of a case. It needs an assignee or an assignee group.
+// IncidentFinding is class 2005: an incident, or what became of a case. It needs an assignee or an assignee group, and a
+// status_id.
 type IncidentFinding struct {
 	Head
 	Desc            string          `json:"desc,omitempty"`

@@ -41,7 +41,7 @@ func TestCanonical(t *testing.T) {
 		strings.Repeat("abcdefghi.", 26) + "com": refused,
 	})
 	check(t, "IP", ioc.IP, map[string]string{
-		"1.2.3.4": "1.2.3.4", " 1.2.3.4 ": "1.2.3.4", "::FFFF:1.2.3.4": "1.2.3.4", "2001:DB8:0:0::1": "2001:db8::1", "fe80::1%eth0": "fe80::1",
+		"1.2.3.4": "1.2.3.4", "\t1.2.3.4\n": "1.2.3.4", "::FFFF:1.2.3.4": "1.2.3.4", "2001:DB8:0:0::1": "2001:db8::1", "fe80::1%eth0": "fe80::1",
 		"010.0.0.1": refused, "1.2.3": refused, "x": refused, "1.2.3.4:80": refused,
 	})
 	check(t, "CIDR", ioc.CIDR, map[string]string{"10.1.2.3/8": "10.0.0.0/8", "2001:db8::1/32": "2001:db8::/32", "10.0.0.0": refused, "10.0.0.0/33": refused})
@@ -263,14 +263,34 @@ func TestDataType(t *testing.T) {
 		path, kind string
 		want, tag  string
 	}{
-		{1, "evil.com", "x", "", "domain", ""}, {1, "evil.co.uk", "x", "", "domain", ""}, {1, "www.evil.co.uk", "x", "", "fqdn", ""},
-		{1, "store.blob.core.windows.net", "x", "", "domain", ""}, {1, "pc-9", "x", "", "hostname", ""},
-		{1, "pc-9.contoso.com", "evidences[0].device.hostname", "", "hostname", ""}, {1, "co.uk", "x", "", "hostname", ""}, {1, "srv.corp.local", "x", "", "hostname", ""},
-		{2, "1.1.1.1", "x", "", "ip", ""}, {3, "m", "x", "", "other", "mac"}, {4, "u", "x", "", "other", "user"}, {5, "a@b.c", "x", "", "mail", ""},
-		{6, "u", "x", "", "url", ""}, {7, "f", "x", "", "filename", ""}, {8, "h", "x", "", "hash", ""}, {9, "p", "x", "", "other", "process"},
-		{10, "r", "x", "", "other", "resource"}, {13, "c", "x", "", "other", "cmdline"}, {14, "CH", "x", "", "", ""}, {15, "1", "x", "", "", ""},
-		{16, "ua", "x", "", "user-agent", ""}, {31, "u", "x", "", "other", "user-id"}, {40, "s", "x", "", "mail-subject", ""}, {42, "m", "x", "", "other", "message-id"},
-		{43, "v", "x", "", "registry", ""}, {46, "k", "x", "", "registry", ""}, {47, "d", "x", "", "other", "device-id"}, {99, "s", "x", "Windows SID", "other", "windows-sid"},
+		{1, "evil.com", "x", "", "domain", ""},
+		{1, "evil.co.uk", "x", "", "domain", ""},
+		{1, "www.evil.co.uk", "x", "", "fqdn", ""},
+		{1, "store.blob.core.windows.net", "x", "", "domain", ""},
+		{1, "pc-9", "x", "", "hostname", ""},
+		{1, "pc-9.contoso.com", "evidences[0].device.hostname", "", "hostname", ""},
+		{1, "co.uk", "x", "", "hostname", ""},
+		{1, "srv.corp.local", "x", "", "hostname", ""},
+		{2, "1.1.1.1", "x", "", "ip", ""},
+		{3, "m", "x", "", "other", "mac"},
+		{4, "u", "x", "", "other", "user"},
+		{5, "a@b.c", "x", "", "mail", ""},
+		{6, "u", "x", "", "url", ""},
+		{7, "f", "x", "", "filename", ""},
+		{8, "h", "x", "", "hash", ""},
+		{9, "p", "x", "", "other", "process"},
+		{10, "r", "x", "", "other", "resource"},
+		{13, "c", "x", "", "other", "cmdline"},
+		{14, "CH", "x", "", "", ""},
+		{15, "1", "x", "", "", ""},
+		{16, "ua", "x", "", "user-agent", ""},
+		{31, "u", "x", "", "other", "user-id"},
+		{40, "s", "x", "", "mail-subject", ""},
+		{42, "m", "x", "", "other", "message-id"},
+		{43, "v", "x", "", "registry", ""},
+		{46, "k", "x", "", "registry", ""},
+		{47, "d", "x", "", "other", "device-id"},
+		{99, "s", "x", "Windows SID", "other", "windows-sid"},
 		{25, "o", "x", "", "", ""},
 	} {
 		got, tag := ioc.DataType(ocsf.Observable{TypeID: c.typeID, Value: c.value, Name: c.path, Type: c.kind})

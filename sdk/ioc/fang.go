@@ -4,10 +4,11 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 )
 
 var (
-	bracketed = regexp.MustCompile(`(?i)[\[({][ \t]*(?:(\.|dot|d0t)|(@|at)|(://)|(:)|(/))[ \t]*[\])}]`)
+	bracketed = regexp.MustCompile(`(?i)[\[({][ \t]*(?:\.|dot|d0t|@|at|://|:|/)[ \t]*[\])}]`)
 	spacedDot = regexp.MustCompile(`(?i)([\pL\pN]) dot ([\pL\pN])`)
 	spacedAt  = regexp.MustCompile(`(?i)([\pL\pN]) at ([\pL\pN][\pL\pN-]*\.[\pL\pN])`)
 	slashDot  = regexp.MustCompile(`([\pL\pN])\\\.([\pL\pN])`)
@@ -48,7 +49,6 @@ func invisible(r rune) bool {
 
 func refangOnce(s string) string {
 	if strings.ContainsAny(s, "[({") {
-		// Exactly one group matches; what it stands for is its number.
 		s = bracketed.ReplaceAllStringFunc(s, func(m string) string {
 			switch inner := strings.ToLower(strings.Trim(m, "[](){} \t")); inner {
 			case "dot", "d0t":
@@ -73,14 +73,11 @@ func rescheme(m, scheme string) string {
 	if strings.HasSuffix(strings.ToLower(word), "s") {
 		scheme += "s"
 	}
-	before := ""
-	for i, r := range word {
-		if i == 0 && !strings.ContainsRune("hfmHFM", r) {
-			before = string(r)
-		}
-		break
+	before, n := utf8.DecodeRuneInString(word)
+	if strings.ContainsRune("hfmHFM", before) {
+		n = 0
 	}
-	return before + scheme + "://"
+	return word[:n] + scheme + "://"
 }
 
 // Defang writes a value so that nobody clicks on it by accident: for text that people read, never for storage. The host

@@ -135,7 +135,7 @@ func escapes(s string, decode bool) string {
 		c := s[i]
 		switch {
 		case c == '%' && i+2 < len(s) && hexValue(s[i+1]) >= 0 && hexValue(s[i+2]) >= 0:
-			d := byte(hexValue(s[i+1])<<4 | hexValue(s[i+2])) //nolint:gosec // two hex digits are a byte
+			d := byte(hexValue(s[i+1])<<4 | hexValue(s[i+2]))
 			if decode && unreserved(d) {
 				b.WriteByte(d)
 			} else {

@@ -187,8 +187,7 @@ func decode[T any](data []byte) (*T, error) {
 	}
 	v = new(T)
 	if err := stdjson.Unmarshal(data, v); err != nil {
-		var wrong *stdjson.UnmarshalTypeError
-		if !errors.As(err, &wrong) {
+		if _, ok := errors.AsType[*stdjson.UnmarshalTypeError](err); !ok {
 			return nil, fmt.Errorf("no JSON: %w", err)
 		}
 	}

@@ -16,11 +16,11 @@ import (
 	"github.com/casewire/casewire/plugin/ocsf"
 )
 
-func eventOf(t testing.TB, typ string, data any) event.Event {
-	t.Helper()
+func eventOf(tb testing.TB, typ string, data any) event.Event {
+	tb.Helper()
 	b, err := json.Marshal(data)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	e := event.Event{
 		Source: "https://x.example/a", Type: typ, Subject: "da1_2", Time: time.UnixMilli(1772604000500).UTC(), PartitionKey: "msalert:t:1_2",
@@ -38,12 +38,15 @@ func detection() *ocsf.DetectionFinding {
 			Types: []string{"CredentialAccess", "Malware"},
 			Attacks: []ocsf.Attack{
 				{Tactic: &ocsf.Named{Name: "Credential Access"}, Technique: &ocsf.Named{UID: "T1110"}, SubTechnique: &ocsf.Named{UID: "T1110.003"}},
-				{Tactic: &ocsf.Named{Name: "Credential Access"}, Technique: &ocsf.Named{UID: "T1078"}}, {Tactic: &ocsf.Named{UID: "TA0002"}},
+				{Tactic: &ocsf.Named{Name: "Credential Access"}, Technique: &ocsf.Named{UID: "T1078"}},
+				{Tactic: &ocsf.Named{UID: "TA0002"}},
 			},
 			Traits: []ocsf.Trait{{Type: "malware_family", Name: "Bad"}, {Type: "threat_actor", Name: "Storm-1"}},
 			Tags: []ocsf.KeyValue{
-				{Name: "customDetails.Count", Values: []string{"57"}}, {Name: "customDetails.Hosts", Values: []string{"a", "b"}},
-				{Name: "customDetails.Plain", Value: new("text")}, {Name: "other", Value: new("no")},
+				{Name: "customDetails.Count", Values: []string{"57"}},
+				{Name: "customDetails.Hosts", Values: []string{"a", "b"}},
+				{Name: "customDetails.Plain", Value: new("text")},
+				{Name: "other", Value: new("no")},
 			},
 			RelatedEvents: []ocsf.RelatedEvent{{UID: "x", Type: "alert"}, {UID: "28282", Type: "incident"}},
 		},
