@@ -38,6 +38,13 @@ type IssueLedger struct {
 	Attachments []string `json:"attachments,omitempty"` // name and SHA-256
 }
 
+// Count returns how many issues there are.
+func (s *Server) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.byKey)
+}
+
 // Ledger returns a copy of all counts.
 func (s *Server) Ledger() Ledger {
 	led := Ledger{Requests: s.kit.Requests(), Issues: map[string]IssueLedger{}, Labels: map[string][]string{}}

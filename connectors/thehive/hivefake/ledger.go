@@ -70,6 +70,25 @@ func (s *Server) Ledger() Ledger {
 	return led
 }
 
+// Count returns how many cases there are.
+func (s *Server) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.cases.byID)
+}
+
+// CasesByLink returns the ids of the cases that were made of alerts, by the external link of the alert.
+func (s *Server) CasesByLink() map[string][]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := map[string][]string{}
+	for _, rec := range s.alerts.byID {
+		link := asText(rec.doc["externalLink"])
+		out[link] = append(out[link], rec.promoted...)
+	}
+	return out
+}
+
 // CasesOf returns the numbers of the cases that came from the alert with a key (type;source;sourceRef), sorted.
 func (s *Server) CasesOf(key string) []int64 {
 	s.mu.Lock()

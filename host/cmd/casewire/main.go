@@ -23,9 +23,19 @@ var version = "dev"
 
 func main() {
 	// A connector process is this binary again; it must be up in milliseconds, so nothing of the command line is built.
-	if len(os.Args) == 3 && os.Args[1] == "connector" {
-		if c, ok := bundle.New(os.Args[2]); ok {
-			sdk.Serve(c)
+	if len(os.Args) == 3 {
+		switch {
+		case os.Args[1] == "connector" && os.Args[2] == bench.EchoName:
+			sdk.Serve(bench.Echo())
+		case os.Args[1] == "connector":
+			if c, ok := bundle.New(os.Args[2]); ok {
+				sdk.Serve(c)
+			}
+		case os.Args[1] == bench.RawName:
+			if err := bench.ServeRaw(os.Args[2]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
 			return
 		}
 	}

@@ -14,10 +14,11 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/casewire/casewire/connectors/azurefake"
+	"github.com/casewire/casewire/connectors/jira/jirafake"
+	"github.com/casewire/casewire/connectors/thehive/hivefake"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/lab"
 	"github.com/casewire/casewire/host/internal/cli"
-	"github.com/casewire/casewire/host/store"
-	"github.com/casewire/casewire/host/store/sqlite"
 )
 
 // options are the flags.
@@ -75,37 +76,40 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		err = os.RemoveAll(dir)
 	}()
 
-	w, err := newWorld(dir, o.seed)
+	w, err := lab.New(dir, troubles(o.seed))
 	if err != nil {
 		return cli.Environment(err)
 	}
-	defer w.close()
-	alerts, err := makeAlerts(o.alerts, o.seed, w.azure.Tenant(), begin)
+	defer w.Close()
+	if err := w.WriteConfig(lab.Config{Push: "manage", Poll: 2 * time.Second, Flows: lab.DemoFlows()}); err != nil {
+		return cli.Environment(err)
+	}
+	alerts, err := lab.Alerts(o.alerts, o.seed, w.Azure.Tenant(), begin)
 	if err != nil {
 		return err
 	}
 
 	say.printf("fakes of Microsoft Graph, Log Analytics, Jira and TheHive are up")
-	h := lab.NewHost(dir, w.hostURL)
+	h := lab.NewHost(dir, w.HostURL)
 	defer h.Kill()
 	took, err := h.Start(ctx)
 	if err != nil {
 		return err
 	}
 	say.printf("host ready in %v", took.Round(time.Millisecond))
-	if err := w.subscribed(ctx, 15*time.Second); err != nil {
+	if err := w.Subscribed(ctx, 15*time.Second); err != nil {
 		return fmt.Errorf("%w; the host's log is %s", err, filepath.Join(dir, "host.log"))
 	}
 	say.printf("subscribed to change notifications; sending %d alerts", len(alerts))
 
 	sent := make(chan error, 1)
-	go func() { sent <- w.send(ctx, alerts) }()
-	if err := w.until(ctx, o.timeout, func() bool { return w.jira.count() >= len(alerts)*2/5 }, func() {
-		say.progress("issues %d of %d", w.jira.count(), len(alerts))
+	go func() { sent <- w.Feed(ctx, alerts, 25*time.Millisecond) }()
+	if err := w.Until(ctx, o.timeout, func() bool { return w.Issues() >= len(alerts)*2/5 }, func() {
+		say.progress("issues %d of %d", w.Issues(), len(alerts))
 	}); err != nil {
 		return fmt.Errorf("before the kill: %w; the host's log is %s", err, filepath.Join(dir, "host.log"))
 	}
-	inFlight := w.jira.count()
+	inFlight := w.Issues()
 	h.Kill()
 	say.printf("host killed with SIGKILL after %d issues, with alerts still coming", inFlight)
 	if took, err = h.Start(ctx); err != nil {
@@ -116,14 +120,14 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		return err
 	}
 
-	late := w.until(ctx, o.timeout, func() bool { return w.settled(alerts) }, func() {
-		say.progress("issues %d of %d, cases %d of %d", w.jira.count(), len(alerts), w.hive.count(), wanted(alerts))
+	late := w.Until(ctx, o.timeout, func() bool { return settled(w, alerts) }, func() {
+		say.progress("issues %d of %d, cases %d of %d", w.Issues(), len(alerts), w.Hive.Count(), lab.Wanted(alerts))
 	})
-	if late != nil && !errors.Is(late, errLate) {
+	if late != nil && !errors.Is(late, lab.ErrLate) {
 		return late
 	}
 	stopErr := h.Stop(ctx)
-	res, err := w.result(ctx, alerts, filepath.Join(dir, "casewire.db"))
+	res, err := count(ctx, w, alerts, filepath.Join(dir, "casewire.db"))
 	if err != nil {
 		return err
 	}
@@ -144,7 +148,21 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	return err
 }
 
-// openStore reads the host's data file once the host is gone.
-func openStore(ctx context.Context, path string) (store.Store, error) {
-	return sqlite.OpenReadOnly(ctx, path)
+// troubles are what the vendors do on a bad day.
+func troubles(seed uint64) lab.Options {
+	return lab.Options{
+		Seed: seed,
+		Push: azurefake.Push{Drop: 0.2, Double: 0.2, Reorder: 0.1, WrongState: 0.05},
+		Graph: azurefake.Faults{RetryAfter: time.Second, Rates: map[string]map[azurefake.Fault]float64{
+			azurefake.RouteAlertGet: {"throttle": 0.02, "unavailable": 0.02}, azurefake.RouteAlertComment: {"lost_answer": 0.03},
+			azurefake.RouteQuery: {"throttle": 0.03, "unavailable": 0.02},
+		}},
+		Jira: jirafake.Faults{RetryAfter: time.Second, Rates: map[string]map[jirafake.Fault]float64{
+			jirafake.RouteCreate: {"error_after": 0.03, "lost_answer": 0.02, "throttle": 0.02, "unavailable": 0.01},
+		}},
+		Hive: hivefake.Faults{Rates: map[string]map[hivefake.Fault]float64{
+			hivefake.RouteAlertCreate: {"error_after": 0.02, "lost_answer": 0.02}, hivefake.RoutePromote: {"lost_answer": 0.03},
+		}},
+		JiraIndexLag: time.Second, GraphReadLag: 400 * time.Millisecond,
+	}
 }

@@ -36,7 +36,7 @@ type result struct {
 }
 
 func (r result) good() bool {
-	return r.Lost == 0 && r.Duplicates == 0 && r.Parked == 0 && r.DeadLetters == 0 && r.EventsAccepted == r.AlertsSent
+	return r.Lost == 0 && r.Duplicates == 0 && r.DeadLetters == 0 && r.EventsAccepted == r.AlertsSent
 }
 
 func (r result) json(w io.Writer) error {

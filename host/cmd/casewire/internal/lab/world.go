@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,13 +23,12 @@ import (
 type Options struct {
 	Seed uint64
 	// Push says what goes wrong with change notifications; Graph, Jira and Hive with requests.
-	Push              azurefake.Push
-	Graph             azurefake.Faults
-	Jira              jirafake.Faults
-	Hive              hivefake.Faults
-	JiraIndexLag      time.Duration
-	GraphReadLag      time.Duration
-	ShortSubscription bool
+	Push         azurefake.Push
+	Graph        azurefake.Faults
+	Jira         jirafake.Faults
+	Hive         hivefake.Faults
+	JiraIndexLag time.Duration
+	GraphReadLag time.Duration
 }
 
 // World is the vendors' side: fakes on loopback sockets, and where the host will listen.
@@ -43,22 +43,31 @@ type World struct {
 	listen                      string
 	azureURL, jiraURL, hiveURL  string
 	jiraToken, hiveKey, project string
+	indexLag                    time.Duration
 	stop                        []func()
 }
 
+// account is whom the host works as in Jira.
+const account = "casewire@corp.example"
+
 // New starts the fakes.
 func New(dir string, o Options) (w *World, err error) {
-	w = &World{dir: dir, project: "SOC", jiraToken: "demo-jira-token", hiveKey: "demo-hive-key"}
+	w = &World{dir: dir, project: jirafake.DefaultProject, jiraToken: rand.Text()}
 	defer func() {
 		if err != nil {
 			w.Close()
 		}
 	}()
-	w.Azure = azurefake.New(azurefake.Options{Seed: o.Seed, Push: o.Push, ShortSubscriptions: o.ShortSubscription})
+	w.Azure = azurefake.New(azurefake.Options{Seed: o.Seed, Push: o.Push})
 	w.Azure.SetFaults(o.Graph)
 	w.Azure.SetReadLag(o.GraphReadLag)
-	w.Jira = newJira(w, o)
-	w.Hive = newHive(w, o)
+	w.Jira = jirafake.New(jirafake.Options{
+		Seed: o.Seed, IndexLag: o.JiraIndexLag, Users: []jirafake.User{{Email: account, APIToken: w.jiraToken}},
+	})
+	w.Jira.SetFaults(o.Jira)
+	w.Hive = hivefake.New(hivefake.Options{Seed: o.Seed, Version: "5.7.3"})
+	w.Hive.SetFaults(o.Hive)
+	w.hiveKey = w.Hive.APIKey()
 	w.stop = append(w.stop, w.Azure.Close, w.Jira.Close, w.Hive.Close)
 	for _, s := range []struct {
 		h   http.Handler
@@ -75,6 +84,8 @@ func New(dir string, o Options) (w *World, err error) {
 		return nil, err
 	}
 	w.HostURL = "http://" + w.listen
+	// What the connector takes for the most that Jira's search can lag; the fake keeps well below.
+	w.indexLag = 2*o.JiraIndexLag + 2*time.Second
 	w.cannedRows()
 	return w, nil
 }
@@ -161,10 +172,11 @@ connections:
     connector: jira
     config:
       base_url: %s
-      email: casewire@corp.example
+      email: %s
       api_token: file:jira.secret
       project: %s
       issue_type: Task
+      index_lag: %s
   cases:
     connector: thehive
     config:
@@ -172,7 +184,7 @@ connections:
       api_key: file:hive.secret
 flows: [flows/*.yaml]
 `, w.listen, w.HostURL, w.Azure.Tenant(), w.Azure.ClientID(), w.azureURL, c.Poll, w.azureURL, c.Push, state,
-		w.azureURL, w.Azure.Workspace(), w.jiraURL, w.project, w.hiveURL)
+		w.azureURL, w.Azure.Workspace(), w.jiraURL, account, w.project, w.indexLag, w.hiveURL)
 	files := map[string]string{"casewire.yaml": config}
 	for name, text := range c.Flows {
 		files[filepath.Join("flows", name)] = text
@@ -242,14 +254,40 @@ func (w *World) Until(ctx context.Context, d time.Duration, done func() bool, sh
 	return nil
 }
 
-// alertID finds the alert that an issue or a case is about, by the link to it: not by any mark of ours.
+// Issues counts the issues in Jira.
+func (w *World) Issues() int { return w.Jira.Count() }
+
+// DuplicateIssues counts issues that share the mark of a key with another.
+func (w *World) DuplicateIssues() int {
+	n := 0
+	for _, keys := range w.Jira.Duplicates("cw-") {
+		n += len(keys) - 1
+	}
+	return n
+}
+
+// alertID finds the alert that an issue or a case is about by the link to it: not by any mark of ours.
 var alertID = regexp.MustCompile(`/alerts/(sn[0-9a-f-]{36})`)
 
-func countByAlert(texts []string) map[string]int {
+// IssuesByAlert counts the issues of each alert.
+func (w *World) IssuesByAlert() map[string]int {
 	n := map[string]int{}
-	for _, t := range texts {
-		if m := alertID.FindStringSubmatch(t); m != nil {
+	for key := range w.Jira.Ledger().Issues {
+		fields, _ := w.Jira.Issue(key)["fields"].(map[string]any)
+		text, _ := fields["description"].(string)
+		if m := alertID.FindStringSubmatch(text); m != nil {
 			n[m[1]]++
+		}
+	}
+	return n
+}
+
+// CasesByAlert counts the TheHive cases of each alert.
+func (w *World) CasesByAlert() map[string]int {
+	n := map[string]int{}
+	for link, cases := range w.Hive.CasesByLink() {
+		if m := alertID.FindStringSubmatch(link); m != nil {
+			n[m[1]] += len(cases)
 		}
 	}
 	return n
@@ -267,4 +305,17 @@ func (w *World) cannedRows() {
 		}
 		return signIns(list), nil
 	})
+}
+
+// signIns makes a few rows for each address.
+func signIns(ips []string) azurefake.Result {
+	t := azurefake.Table{Name: "PrimaryResult", Columns: []azurefake.Column{
+		{Name: "TimeGenerated", Type: "datetime"}, {Name: "UserPrincipalName", Type: "string"}, {Name: "IPAddress", Type: "string"}, {Name: "ResultType", Type: "int"},
+	}}
+	for i, ip := range ips {
+		for j := range 2 {
+			t.Rows = append(t.Rows, []any{"2026-11-01T10:00:00.1234567Z", fmt.Sprintf("user%d@corp.example", i), ip, j * 50126})
+		}
+	}
+	return azurefake.Result{Tables: []azurefake.Table{t}}
 }
