@@ -59,6 +59,10 @@ func (c *Client) do(ctx context.Context, r *request, out any) error {
 		return c.lost(r, resp.Response, "the answer is over 8 MiB", nil)
 	}
 	if out == nil {
+		// Nothing is expected; but a web page of something in between says that Jira was not asked at all.
+		if len(body) > 0 && !json.Valid(body) {
+			return c.lost(r, resp.Response, "the answer is not what Jira's API sends: "+c.quote(resp.Header, body), nil)
+		}
 		return nil
 	}
 	if err := json.Unmarshal(body, out); err != nil {

@@ -130,13 +130,13 @@ func (c *Client) Close() error { return c.polite.Close() }
 
 // authenticate picks the one way to sign in that is configured.
 func (c *Client) authenticate() (auth func(context.Context, *http.Request) error, err error) {
-	cred := Credential{Email: c.cfg.Email, APIToken: c.cfg.APIToken, Token: c.cfg.Token}
-	at := ""
+	cred, at := Credential{Email: c.cfg.Email, APIToken: c.cfg.APIToken, Token: c.cfg.Token}, ""
 	if c.cfg.Credential != nil {
 		if cred != (Credential{}) {
 			return nil, sdk.BadConfig("/credential", "give either credential, or email, api_token and token beside it, not both")
 		}
-		cred, at = *c.cfg.Credential, "/credential"
+		cred = *c.cfg.Credential
+		at = "/credential"
 	}
 	basic := cred.Email != "" || !cred.APIToken.IsZero()
 	switch {

@@ -296,6 +296,17 @@ func TestRepeatedUpdateLooksFirst(t *testing.T) {
 	}
 }
 
+func TestUpdateAnsweredByAWebPageIsNoUpdate(t *testing.T) {
+	t.Parallel()
+	s := script(t, map[string]http.HandlerFunc{routeEdit: answer(200, "<html><title>Sign in</title></html>", "Content-Type", "text/html")})
+	c := ensure(with("title", "News"))
+	c.Prior = prior(t)
+	_, err := do[Ensured](t, s.open(), c)
+	if e := asError(t, err); e.Class() != plugin.ClassUnavailable || e.SideEffect != plugin.EffectNone || !strings.Contains(e.Message, "Sign in") {
+		t.Errorf("%v of class %s", e, e.Class())
+	}
+}
+
 func TestKnownIssueThatIsGoneIsNotMadeAgain(t *testing.T) {
 	t.Parallel()
 	s := script(t, map[string]http.HandlerFunc{routeEdit: answer(404, `{"errorMessages":["Issue does not exist"],"errors":{}}`)})

@@ -129,12 +129,10 @@ func (c *Client) unknown(r *request, text string) *sdk.Error {
 
 // transportError is the error for a request without an answer.
 func (c *Client) transportError(r *request, err error) error {
-	var se *sdk.Error
-	if errors.As(err, &se) {
+	if se, ok := errors.AsType[*sdk.Error](err); ok {
 		return fmt.Errorf("%s: %w", r.what(), se)
 	}
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // its text repeats the whole address
 	}
 	if unsent(err) {

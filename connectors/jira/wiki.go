@@ -82,8 +82,8 @@ func (w *wiki) line(s string) {
 		s = cutUnits(s, max(0, w.room-w.units-1))
 		// Neither half an escape nor half an entity.
 		s = strings.TrimRight(s, `\`)
-		if i := strings.LastIndexByte(s, '&'); i >= 0 && i > len(s)-5 && strings.HasPrefix("&#92;", s[i:]) {
-			s = s[:i]
+		for n := len(backslash) - 1; n > 0; n-- {
+			s = strings.TrimSuffix(s, backslash[:n])
 		}
 		if s == "" {
 			return
@@ -131,14 +131,14 @@ func (w *wiki) markdown(lines []string) {
 func block(l, trimmed string) []byte {
 	if n := len(trimmed) - len(strings.TrimLeft(trimmed, "#")); n >= 1 && n <= 6 && len(trimmed) > n && trimmed[n] == ' ' {
 		dst := append([]byte{'h'}, strconv.Itoa(n)...)
-		return appendInline(append(dst, ". "...), strings.Trim(trimmed[n:], " #"), true, 0)
+		return appendInline(append(dst, ". "...), strings.Trim(trimmed[n:], " #"), 0)
 	}
 	if rest, ok := strings.CutPrefix(trimmed, ">"); ok {
 		rest = strings.TrimLeft(rest, "> ")
 		if rest == "" {
 			return nil
 		}
-		return appendInline([]byte("bq. "), rest, true, 0)
+		return appendInline([]byte("bq. "), rest, 0)
 	}
 	if mark, rest, ok := item(trimmed); ok {
 		level := 1
@@ -151,9 +151,9 @@ func block(l, trimmed string) []byte {
 		}
 		level = min((level+1)/2, 6)
 		dst := append([]byte(strings.Repeat(mark, level)), ' ')
-		return appendInline(dst, rest, true, 0)
+		return appendInline(dst, rest, 0)
 	}
-	return appendInline(nil, strings.TrimRight(trimmed, " \t"), true, 0)
+	return appendInline(nil, strings.TrimRight(trimmed, " \t"), 0)
 }
 
 // item splits a list item from its mark.
@@ -214,7 +214,7 @@ func row(l, sep string) string {
 		if cell = strings.TrimSpace(cell); cell == "" {
 			cell = " "
 		}
-		dst = append(appendInline(dst, cell, true, 1), sep...)
+		dst = append(appendInline(dst, cell, 1), sep...)
 	}
 	return string(dst)
 }

@@ -21,8 +21,9 @@ type inline struct {
 	depth     int
 }
 
-func appendInline(dst []byte, s string, lineStart bool, depth int) []byte {
-	p := inline{dst: dst, lineStart: lineStart, depth: depth}
+// appendInline renders s, which begins a line or an emphasis.
+func appendInline(dst []byte, s string, depth int) []byte {
+	p := inline{dst: dst, lineStart: true, depth: depth}
 	p.run(s)
 	p.flush()
 	return p.dst
@@ -150,7 +151,7 @@ func (p *inline) emphasis(s string, i int) int {
 	}
 	p.flush()
 	p.dst = append(p.dst, wiki...)
-	p.dst = appendInline(p.dst, body[:end], true, p.depth+1)
+	p.dst = appendInline(p.dst, body[:end], p.depth+1)
 	p.dst = append(p.dst, wiki...)
 	p.lineStart = false
 	return len(mark) + end + len(mark)

@@ -35,7 +35,7 @@ func appendText(dst []byte, s string, lineStart bool) []byte {
 			}
 			if r == '\\' {
 				if !word(next) {
-					dst = append(dst, "&#92;"...)
+					dst = append(dst, backslash...)
 				} else {
 					dst = append(dst, '\\')
 				}
@@ -51,6 +51,9 @@ func appendText(dst []byte, s string, lineStart bool) []byte {
 	}
 	return dst
 }
+
+// backslash is the entity for a backslash that would mean something.
+const backslash = "&#92;"
 
 // special are the characters that appendText looks at.
 const special = `\{}[]|^~*_-+?!#(:;&`

@@ -172,7 +172,7 @@ func TestConfigMistakesAreNamed(t *testing.T) {
 
 func TestDefaultSource(t *testing.T) {
 	t.Parallel()
-	for in, want := range map[string]string{"": "casewire", "Contoso ": "contoso", "a;b": "a-b", strings.Repeat("a", 32): strings.Repeat("a", 32)} {
+	for in, want := range map[string]string{"": "casewire", "Contoso\t": "contoso", "a;b": "a-b", strings.Repeat("a", 32): strings.Repeat("a", 32)} {
 		if got := defaultSource(in); got != want {
 			t.Errorf("defaultSource(%q) = %q, want %q", in, got, want)
 		}

@@ -22,7 +22,11 @@ func (c *Client) do(ctx context.Context, what string, req rest.Request, out any)
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	if out == nil {
-		return nil
+		if len(resp.Body) == 0 || resp.Status == http.StatusNoContent {
+			return nil
+		}
+		// Whatever it says, TheHive says it in JSON; a web page comes from something in between.
+		out = &json.RawMessage{}
 	}
 	if err := resp.JSON(out); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
@@ -74,11 +78,8 @@ func explain(_ int, _ http.Header, body []byte, e *sdk.Error) {
 
 // failed returns err as an *sdk.Error, or nil.
 func failed(err error) *sdk.Error {
-	var e *sdk.Error
-	if errors.As(err, &e) {
-		return e
-	}
-	return nil
+	e, _ := errors.AsType[*sdk.Error](err)
+	return e
 }
 
 func notFound(err error) bool {

@@ -314,6 +314,24 @@ func TestCaseIsUpdatedByItsID(t *testing.T) {
 	}
 }
 
+func TestWebPageIsNoAnswer(t *testing.T) {
+	t.Parallel()
+	page := answer(200, "<!DOCTYPE html><title>Sign in</title>", "Content-Type", "text/html")
+	s := hive(t, "5.6.0", "", map[string]http.HandlerFunc{routePatch: page, "POST /api/v1/case/~200/observable": page, "POST /api/v1/case/~200/procedure": page})
+	for name, change := range map[string]func(*sdktest.Call){
+		"patch":       with("title", "News"),
+		"observables": with("observables", []map[string]any{{"dataType": "ip", "data": "192.0.2.1"}}),
+		"procedures":  with("procedures", []string{"T1059"}),
+	} {
+		c := plainCase("case.ensure", change)
+		c.Prior = prior()
+		_, err := do[Ensured](t, s.open(), c)
+		if e := asError(t, err); e.Class() != plugin.ClassUncertain {
+			t.Errorf("%s: %v of class %s", name, e, e.Class())
+		}
+	}
+}
+
 func TestNewObservablesAndTechniquesAreAdded(t *testing.T) {
 	t.Parallel()
 	const add, procedure = "POST /api/v1/case/~200/observable", "POST /api/v1/case/~200/procedure"
@@ -406,8 +424,14 @@ func TestMarkingsDependOnTheVersion(t *testing.T) {
 		version, tlp string
 		want         float64
 	}{
-		{"5.6.2", "red", 4}, {"5.6.2", "AMBER STRICT", 3}, {"5.2.0", "red", 4}, {"5.1.9", "red", 3}, {"5.0.0-1", "amber+strict", 3},
-		{"5.1.0", "amber", 2}, {"", "red", 4}, {"6.0", "red", 4},
+		{"5.6.2", "red", 4},
+		{"5.6.2", "AMBER STRICT", 3},
+		{"5.2.0", "red", 4},
+		{"5.1.9", "red", 3},
+		{"5.0.0-1", "amber+strict", 3},
+		{"5.1.0", "amber", 2},
+		{"", "red", 4},
+		{"6.0", "red", 4},
 	} {
 		s := hive(t, tt.version, "", nil)
 		must[Ensured](t, s.open(), plainCase("alert.ensure", with("tlp", tt.tlp)))

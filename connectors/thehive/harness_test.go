@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -150,6 +151,7 @@ const (
 
 // queries answers the query API by the names of the chain, such as "getAlert" or "getCase observables"; types are known.
 func queries(t *testing.T, answers map[string]http.HandlerFunc) http.HandlerFunc {
+	t.Helper()
 	return func(w http.ResponseWriter, r *http.Request) {
 		var q struct {
 			Query []struct {
@@ -180,6 +182,7 @@ func queries(t *testing.T, answers map[string]http.HandlerFunc) http.HandlerFunc
 
 // hive is a TheHive of a version in which an alert exists or does not, with answers of one's own on top.
 func hive(t *testing.T, version, alert string, more map[string]http.HandlerFunc) *scripted {
+	t.Helper()
 	found := "[]"
 	if alert != "" {
 		found = "[" + alert + "]"
@@ -195,9 +198,7 @@ func hive(t *testing.T, version, alert string, more map[string]http.HandlerFunc)
 		routeCase:    answer(200, caseJSON),
 		routePatch:   answer(204, ""),
 	}
-	for route, h := range more {
-		routes[route] = h
-	}
+	maps.Copy(routes, more)
 	return script(t, routes)
 }
 

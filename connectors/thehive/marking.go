@@ -6,11 +6,11 @@ import "github.com/casewire/casewire/sdk/ioc"
 type level int
 
 const (
-	clear level = iota
-	green
-	amber
-	amberStrict
-	red
+	levelClear level = iota
+	levelGreen
+	levelAmber
+	levelAmberStrict
+	levelRed
 )
 
 // tlpLevel reads a TLP in any of the spellings that are in use.
@@ -36,10 +36,10 @@ func (l level) String() string {
 }
 
 // tlp is the number that a server of this version means by l. TheHive 5.2 renumbered: before it, red was 3 and
-// amber+strict did not exist, so that sending a 3 for red to a newer server silently lowers the marking. On an old server
-// amber+strict becomes red, the next stricter one.
+// amber+strict did not exist, so that sending a 3 for red to a newer server silently lowers the marking. On an old
+// server amber+strict becomes red, the next stricter one.
 func (s *server) tlp(l level) int {
-	if s.oldTLP && l >= amberStrict {
+	if s.oldTLP && l >= levelAmberStrict {
 		return 3
 	}
 	return int(l)
@@ -48,14 +48,14 @@ func (s *server) tlp(l level) int {
 // tlpOf is the reverse of tlp.
 func (s *server) tlpOf(n int) level {
 	if s.oldTLP && n >= 3 {
-		return red
+		return levelRed
 	}
-	return level(min(max(n, 0), int(red)))
+	return level(min(max(n, 0), int(levelRed)))
 }
 
 // pap is the number of a PAP: clear 0 to red 3.
 func pap(l level) int {
-	if l == red {
+	if l == levelRed {
 		return 3
 	}
 	return int(l)
@@ -63,7 +63,7 @@ func pap(l level) int {
 
 func papOf(n int) level {
 	if n >= 3 {
-		return red
+		return levelRed
 	}
 	return level(max(n, 0))
 }

@@ -2,6 +2,7 @@ package thehive
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -144,7 +145,8 @@ func list[T any](ctx context.Context, c *Client, k kind, id, what string) ([]T, 
 	for {
 		var page []T
 		err := c.query(ctx, "list "+what+" of "+k.noun+" "+id, []any{
-			map[string]any{"_name": k.get, "idOrName": id}, map[string]any{"_name": what},
+			map[string]any{"_name": k.get, "idOrName": id},
+			map[string]any{"_name": what},
 			map[string]any{"_name": "page", "from": len(all), "to": len(all) + pageSize},
 		}, &page)
 		if err != nil {
@@ -210,7 +212,7 @@ func (c *Client) addGroup(ctx context.Context, k kind, id string, group []inputO
 		}
 		body.Data = values
 	}
-	err = c.do(ctx, "add observables to "+k.noun+" "+id, rest.Request{Method: http.MethodPost, Path: k.path + id + "/observable", Body: &body}, nil)
+	err = c.do(ctx, "add observables to "+k.noun+" "+id, rest.Request{Method: http.MethodPost, Path: k.path + id + "/observable", Body: &body}, &json.RawMessage{})
 	switch {
 	case err == nil:
 		return len(group), nil, nil
@@ -253,7 +255,7 @@ func (c *Client) addTechniques(ctx context.Context, k kind, id string, technique
 	for _, t := range techniques {
 		err := c.do(ctx, "add technique "+t+" to "+k.noun+" "+id, rest.Request{
 			Method: http.MethodPost, Path: k.path + id + "/procedure", Body: &inputProcedure{PatternID: t, OccurDate: date},
-		}, nil)
+		}, &json.RawMessage{})
 		switch {
 		case notFound(err), badRequest(err):
 			tags = append(tags, "TTP:"+t)

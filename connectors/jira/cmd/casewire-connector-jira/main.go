@@ -1,4 +1,4 @@
-// Command casewire-connector-jira serves the connector jira to a Casewire host.
+// Command casewire-connector-jira is the Jira connector as a program of its own.
 package main
 
 import (

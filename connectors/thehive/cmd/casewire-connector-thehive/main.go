@@ -1,4 +1,4 @@
-// Command casewire-connector-thehive serves the connector thehive to a Casewire host.
+// Command casewire-connector-thehive is the TheHive connector as a program of its own.
 package main
 
 import (
