@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	gojira "github.com/andygrunwald/go-jira"
 
@@ -34,6 +35,8 @@ type Config struct {
 	SearchBeforeCreate bool `json:"search_before_create" doc:"Look for an issue with the case's mark before making one" default:"true" cw:"advanced"`
 	NotifyUsers        bool `json:"notify_users" doc:"Let Jira mail the watchers about updates; turning it off needs a project administrator" default:"true" cw:"advanced"`
 
+	IndexLag string `json:"index_lag,omitempty" doc:"The most that a new issue can take to show up in search, such as 2m. When set, an issue whose creation got lost and that is not found after it is taken as never made, and is made; unset, its run is parked after five minutes for a person to decide" cw:"advanced"`
+
 	CAFile string     `json:"ca_file,omitempty" doc:"PEM file of certificates to trust besides the system's" cw:"advanced"`
 	Proxy  sdk.Secret `json:"proxy,omitzero" doc:"Proxy to go through, such as http://proxy.example:3128" cw:"advanced"`
 }
@@ -54,6 +57,7 @@ type Client struct {
 	cloudHost  bool // an address of Atlassian's: no need to ask which deployment it is
 	scoped     bool
 	secrets    []string // never to be quoted from an answer
+	indexLag   time.Duration
 	priorities [7]string
 	otherPrio  string
 	labels     []string
@@ -101,6 +105,11 @@ func open(_ context.Context, cfg Config, _ sdk.Env) (*Client, error) {
 	}
 	if err := c.prioritize(); err != nil {
 		return nil, err
+	}
+	if cfg.IndexLag != "" {
+		if c.indexLag, err = time.ParseDuration(cfg.IndexLag); err != nil || c.indexLag <= 0 {
+			return nil, sdk.BadConfig("/index_lag", "%q is not a duration such as 2m", cfg.IndexLag)
+		}
 	}
 	c.labels = []string{"casewire"}
 	if cfg.Labels != nil {

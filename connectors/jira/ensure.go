@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/casewire/casewire/sdk"
 )
@@ -212,6 +213,9 @@ func (c *Client) create(ctx context.Context, w *wanted, dry bool) (Ensured, erro
 	return out, nil
 }
 
+// arrival is how long a request that was sent may be under way before Jira carries it out.
+const arrival = 2 * time.Second
+
 // resolve finds out what became of an earlier call with the same key, and changes nothing.
 func (c *Client) resolve(ctx context.Context, w *wanted, prior Ensured, known bool) (Ensured, error) {
 	if known {
@@ -228,6 +232,9 @@ func (c *Client) resolve(ctx context.Context, w *wanted, prior Ensured, known bo
 	found, others, err := c.find(ctx, w.project, w.ref)
 	if err != nil {
 		return Ensured{}, err
+	}
+	if sent := sdk.CallFrom(ctx).FirstSent; found == nil && c.indexLag > 0 && !sent.IsZero() && time.Since(sent) > c.indexLag+arrival {
+		return Ensured{}, sdk.Absent("no issue in %s has the label %s%s, and index_lag (%v) is over", w.project, labelPrefix, w.ref, c.indexLag)
 	}
 	if found == nil {
 		return Ensured{}, sdk.Unresolved("no issue in %s has the label %s%s yet", w.project, labelPrefix, w.ref)
