@@ -72,7 +72,8 @@ func TestAuthoringMistakes(t *testing.T) {
 		`has a property "rows"`: func() {
 			sdk.Rows(fresh(), "a", "x", func(*thing, context.Context, struct{}, func(row) error) (out struct {
 				Rows int `json:"rows"`
-			}, err error) {
+			}, err error,
+			) {
 				return out, nil
 			}, sdk.Read)
 		},
