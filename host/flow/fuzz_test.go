@@ -39,7 +39,12 @@ func FuzzLoad(f *testing.F) {
 		if found.HasErrors() == (flows != nil) {
 			t.Fatalf("flows %v with findings %v", flows, found)
 		}
-		lines := strings.Count(src, "\n") + 1
+		lines := 1
+		for _, r := range src {
+			if strings.ContainsRune("\r\n\u0085\u2028\u2029", r) {
+				lines++
+			}
+		}
 		for _, d := range found {
 			if d.Pos.File != "f.yaml" || d.Pos.Line < 1 || d.Pos.Line > lines+1 || d.Pos.Col < 1 || d.Summary == "" {
 				t.Errorf("a finding is nowhere: %#v", d)

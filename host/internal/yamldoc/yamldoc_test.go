@@ -166,7 +166,12 @@ func FuzzParse(f *testing.F) {
 		if n == nil && !found.HasErrors() {
 			t.Fatal("neither a tree nor an error")
 		}
-		lines := strings.Count(src, "\n") + 1
+		lines := 1
+		for _, r := range src {
+			if strings.ContainsRune("\r\n\u0085\u2028\u2029", r) {
+				lines++
+			}
+		}
 		for _, d := range found {
 			if d.Pos.Line < 1 || d.Pos.Line > lines+1 || d.Pos.Col < 1 {
 				t.Errorf("nowhere: %v", d)
