@@ -25,7 +25,7 @@ func FuzzLoad(f *testing.F) {
 		f.Fatal(err)
 	}
 	for _, file := range files {
-		data, err := os.ReadFile(file) //nolint:gosec // our own test data
+		data, err := os.ReadFile(file)
 		if err != nil {
 			f.Fatal(err)
 		}

@@ -186,7 +186,7 @@ func (c *checker) identifier(n *ast.IdentifierNode) *typ {
 		return c.fail(n, fmt.Sprintf("call it: %s(…)", n.Value), "%s is a function", n.Value)
 	}
 	if steps := c.scope.vars["steps"]; steps != nil && steps.fields[n.Value] != nil {
-		return c.fail(n, fmt.Sprintf("write steps.%s", n.Value), "unknown name %q", n.Value)
+		return c.fail(n, "write steps."+n.Value, "unknown name %q", n.Value)
 	}
 	hint := yamldoc.DidYouMean(n.Value, c.names())
 	if alert := c.scope.vars["alert"]; alert != nil && alert.fields[n.Value] != nil && yamldoc.Closest(n.Value, c.names()) == "" {
@@ -269,7 +269,7 @@ func softer(base ast.Node, name string) string {
 	if p := path(base); p != "" {
 		return fmt.Sprintf("write %s?.%s", p, name)
 	}
-	return fmt.Sprintf("write ?.%s", name)
+	return "write ?." + name
 }
 
 func (c *checker) step(n ast.Node, id string) *typ {

@@ -117,7 +117,7 @@ func join(a, b *typ) *typ {
 	case a.numeric() && b.numeric():
 		t = *tNumber
 	case a.kind == kList && b.kind == kList:
-		elem := tAny
+		var elem *typ
 		switch {
 		case a.elem == nil: // []
 			elem = b.elem

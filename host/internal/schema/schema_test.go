@@ -56,8 +56,10 @@ func TestCheck(t *testing.T) {
 		{`{"oneOf": [{"type": "integer"}, {"type": "string"}]}`, `ab`, ``},
 		{`{"allOf": [{"minLength": 3}, {"pattern": "^a"}]}`, `b`, "needs at least 3 characters, has 1\n\"b\" does not match the pattern ^a"},
 		{`{"$ref": "#/$defs/n", "$defs": {"n": {"type": "integer"}}}`, `x`, `must be an integer, not the string "x"`},
-		{`{"$defs": {"tree": {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}, "additionalProperties": false}}, "$ref": "#/$defs/tree"}`,
-			`{ kids: [{ kids: [{ kid: 1 }] }] }`, `v.kids[0].kids[0].kid: unknown property of the thing; did you mean "kids"?`},
+		{
+			`{"$defs": {"tree": {"type": "object", "properties": {"kids": {"type": "array", "items": {"$ref": "#/$defs/tree"}}}, "additionalProperties": false}}, "$ref": "#/$defs/tree"}`,
+			`{ kids: [{ kids: [{ kid: 1 }] }] }`, `v.kids[0].kids[0].kid: unknown property of the thing; did you mean "kids"?`,
+		},
 		{`{"properties": {"self": {"$ref": "#"}}, "additionalProperties": false}`, `{ self: { self: { x: 1 } } }`, `v.self.self.x: unknown property of the thing; known: self`},
 		{`{"properties": {"a": false}}`, `{ a: 1 }`, `v.a: must be a never, not the number 1`},
 	}

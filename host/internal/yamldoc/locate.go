@@ -9,14 +9,14 @@ import (
 
 // At returns the place of the character with that index (in runes) of a string scalar's Text: quotes, escapes, folding
 // and block indentation are taken into account. If the text cannot be followed, it is the place of the scalar.
-func (n *Node) At(rune int) diag.Pos {
+func (n *Node) At(char int) diag.Pos {
 	if n == nil || n.Kind != Scalar || n.doc == nil || n.Pos.Line < 1 || n.Pos.Line > len(n.doc.lines) {
 		return n.place()
 	}
 	if !n.traced {
 		n.traced = true
 		t := tracer{doc: n.doc, want: []int32(n.Text), line: n.Pos.Line, col: n.Pos.Col}
-		ok := false
+		var ok bool
 		switch n.Style {
 		case Literal, Folded:
 			ok = t.block()
@@ -28,12 +28,12 @@ func (n *Node) At(rune int) diag.Pos {
 		}
 	}
 	switch at := n.trace; {
-	case rune < 0 || rune > len(at) || len(at) == 0:
+	case char < 0 || char > len(at) || len(at) == 0:
 		return n.Pos
-	case rune == len(at):
-		return diag.Pos{File: n.doc.file, Line: at[rune-1][0], Col: at[rune-1][1] + 1}
+	case char == len(at):
+		return diag.Pos{File: n.doc.file, Line: at[char-1][0], Col: at[char-1][1] + 1}
 	default:
-		return diag.Pos{File: n.doc.file, Line: at[rune][0], Col: at[rune][1]}
+		return diag.Pos{File: n.doc.file, Line: at[char][0], Col: at[char][1]}
 	}
 }
 
