@@ -218,6 +218,32 @@ func TestEvalErrors(t *testing.T) {
 	}
 }
 
+// What an optional index does not find ends the chain.
+func TestOptionalIndex(t *testing.T) {
+	t.Parallel()
+	f := load(t, `
+name: t
+on: { loganalytics.query: {} }
+steps:
+  - { id: q, if: "${{ row.n == 1 }}", uses: loganalytics.query, with: { query: T } }
+  - { id: s, let: { a: "${{ steps.q?.rows?.[0].x.y }}", b: "${{ steps.q.rows[0].x ?? 7 }}" } }
+`)
+	for want, steps := range map[any]map[string]any{
+		nil: {},
+		5:   {"q": map[string]any{"rows": []any{map[string]any{"x": map[string]any{"y": 5}}}}},
+	} {
+		e := env()
+		e["steps"] = steps
+		if got, err := f.Steps[1].Let[0].Value.Eval(e); err != nil || got != want {
+			t.Errorf("got %v, %v; want %v", got, err, want)
+		}
+		got, err := f.Steps[1].Let[1].Value.Eval(e)
+		if err != nil || want == nil && got != 7 {
+			t.Errorf("got %v, %v", got, err)
+		}
+	}
+}
+
 // A value must not change the environment, whatever is in scope.
 func TestEvalLeavesEnvAlone(t *testing.T) {
 	t.Parallel()

@@ -244,8 +244,12 @@ func (c *checker) member(p *ast.Node, n *ast.MemberNode) (*typ, string) {
 		}
 		return c.known(n, c.step(n, name.Value)), ""
 	}
+	inner, _ := n.Node.(*ast.MemberNode)
 	base, cut := c.chain(&n.Node)
 	base = c.known(n.Node, base)
+	if _, patched := n.Node.(*ast.CallNode); patched && inner != nil && inner.Optional {
+		n.Optional = true // list?.[0].x: the call that stands for ?.[0] ends no chain by itself
+	}
 	if base.null {
 		switch {
 		case n.Optional:
