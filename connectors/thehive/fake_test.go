@@ -228,8 +228,11 @@ func TestLimitsAreThoseOfTheFake(t *testing.T) {
 		got := must[Ensured](t, h, ensure("case.ensure", with("title", strings.Repeat("long😀 ", 300)), with("url", "https://x.example/"+strings.Repeat("a", 900)),
 			with("description", strings.Repeat("x", 1100000)), with("tlp", "amber+strict"), with("tags", []string{strings.Repeat("tag ", 100), "a", "A", ""}),
 			with("observables", []map[string]any{
-				{"dataType": "nonsense", "data": "x"}, {"dataType": "file", "data": "x.exe"}, {"dataType": "url", "data": "https://x.example/" + strings.Repeat("b", 6000)},
-				{"dataType": "hash", "data": "D41D8CD98F00B204E9800998ECF8427E"}, {"dataType": "hash", "data": "d41d8cd98f00b204e9800998ecf8427e"},
+				{"dataType": "nonsense", "data": "x"},
+				{"dataType": "file", "data": "x.exe"},
+				{"dataType": "url", "data": "https://x.example/" + strings.Repeat("b", 6000)},
+				{"dataType": "hash", "data": "D41D8CD98F00B204E9800998ECF8427E"},
+				{"dataType": "hash", "data": "d41d8cd98f00b204e9800998ecf8427e"},
 			})))
 		if !got.Created || len(got.Rejected) != 0 {
 			t.Errorf("%s: %+v", version, got)
