@@ -67,8 +67,13 @@ type life struct {
 func (l *life) server(opts []grpc.ServerOption) *grpc.Server {
 	s := grpc.NewServer(append(ServerOptions(l.panicked), opts...)...)
 	l.served.Store(s)
+	// A log line written after the host has died must fail, not end the process: by default Go dies of a broken standard
+	// error, and would leave its children behind. The signal is caught rather than ignored so that children do not inherit it.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	terminate := make(chan os.Signal, 1)
+	signal.Notify(terminate, syscall.SIGTERM)
 	go l.watchInput(os.Stdin)
-	go l.watchSignal()
+	go l.watchSignal(terminate)
 	return s
 }
 
@@ -83,10 +88,8 @@ func (l *life) watchInput(r io.Reader) {
 	l.stop()
 }
 
-func (l *life) watchSignal() {
-	c := make(chan os.Signal, 1)
-	signal.Notify(c, syscall.SIGTERM)
-	<-c
+func (l *life) watchSignal(terminate <-chan os.Signal) {
+	<-terminate
 	l.drain(cmp.Or(l.opts.Grace, 5*time.Second))
 	l.stop()
 }

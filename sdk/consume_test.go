@@ -438,7 +438,7 @@ func TestHook(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got.Method != "POST" || got.Path != "/x" || got.Query != "a=b" || got.Header.Get("x-sig") != "s" || string(got.Body) != "{}" {
+	if got.Method != http.MethodPost || got.Path != "/x" || got.Query != "a=b" || got.Header.Get("x-sig") != "s" || string(got.Body) != "{}" {
 		t.Errorf("request %+v", got)
 	}
 	if resp.Status != 202 || len(resp.Events) != 1 || resp.Hints[0].ID != "h" || !resp.PollNow || resp.Refused["client_state"] != 2 || resp.Header.Get("X-A") != "1" || string(resp.Body) != "ok" {

@@ -186,10 +186,10 @@ func TestWhatAnActionNeverSees(t *testing.T) {
 	h := sdktest.Open(t, newConnector(w), good())
 	do := func(c sdktest.Call) error { _, err := h.Do(t.Context(), c); return err }
 
-	e := want(t, do(sdktest.Call{Action: "thing.get", Input: map[string]any{"nmae": "x", "count": 11}}), plugin.ClassInvalid, plugin.EffectNone, `did you mean "name"?`)
+	e := want(t, do(sdktest.Call{Action: "thing.get", Input: map[string]any{"nam": "x", "count": 11}}), plugin.ClassInvalid, plugin.EffectNone, `did you mean "name"?`)
 	if diff := cmp.Diff([]plugin.Violation{
 		{Field: "/count", Description: "must be at most 10, got 11"},
-		{Field: "/nmae", Description: `unknown property; did you mean "name"?`},
+		{Field: "/nam", Description: `unknown property; did you mean "name"?`},
 		{Field: "/name", Description: "is required"},
 	}, e.Violations); diff != "" {
 		t.Error(diff)

@@ -128,7 +128,9 @@ func (q *queue) take(now time.Time, n int) (due []*notice, wait time.Duration, s
 		if len(due) > 0 && q.items[0].lifecycle != due[0].lifecycle {
 			break
 		}
-		due = append(due, heap.Pop(&q.items).(*notice)) //nolint:forcetypeassert,errcheck // the heap holds nothing else
+		if next, ok := heap.Pop(&q.items).(*notice); ok {
+			due = append(due, next)
+		}
 	}
 	if len(due) == 0 && len(q.items) > 0 {
 		wait = q.items[0].due.Sub(now)

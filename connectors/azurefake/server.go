@@ -128,7 +128,7 @@ type Server struct {
 	logs   logs
 	limits fakekit.Limiter
 
-	ctx    context.Context //nolint:containedctx // ends the deliverers, which outlive every request
+	ctx    context.Context // ends the deliverers, which outlive every request
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }

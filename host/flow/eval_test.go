@@ -15,19 +15,19 @@ import (
 )
 
 // load compiles one flow that must be right.
-func load(t testing.TB, src string) *flow.Flow {
-	t.Helper()
+func load(tb testing.TB, src string) *flow.Flow {
+	tb.Helper()
 	flows, found := flow.Load([]flow.Source{{File: "t.yaml", Data: []byte(src)}}, newCatalog())
 	if found.HasErrors() {
-		t.Fatal(found)
+		tb.Fatal(found)
 	}
 	return flows[0]
 }
 
 // letValue compiles one value as a let of a flow with a row trigger: row is free of types.
-func letValue(t testing.TB, yaml string) *flow.Value {
-	t.Helper()
-	f := load(t, "name: t\non: { loganalytics.query: {} }\nsteps:\n  - id: s\n    let:\n      v: "+yaml+"\n")
+func letValue(tb testing.TB, yaml string) *flow.Value {
+	tb.Helper()
+	f := load(tb, "name: t\non: { loganalytics.query: {} }\nsteps:\n  - id: s\n    let:\n      v: "+yaml+"\n")
 	return f.Steps[0].Let[0].Value
 }
 
@@ -66,8 +66,10 @@ func TestEval(t *testing.T) {
 		{`"${{ row.big }}"`, `12345678901234567890`},
 		{`"v${{ row.big }}"`, `"v12345678901234567890"`},
 		// Lists.
-		{`{ for: "${{ row.rows }}", each: { i: "${{ index }}", ip: "${{ item.ip }}" }, if: "${{ item.n == 1 }}" }`,
-			`[{"i":0,"ip":"1.2.3.4"},{"i":2,"ip":"1.2.3.4"}]`},
+		{
+			`{ for: "${{ row.rows }}", each: { i: "${{ index }}", ip: "${{ item.ip }}" }, if: "${{ item.n == 1 }}" }`,
+			`[{"i":0,"ip":"1.2.3.4"},{"i":2,"ip":"1.2.3.4"}]`,
+		},
 		{`{ for: [1, 2], each: { for: ["a", "b"], each: "${{ item }}${{ index }}" } }`, `[["a0","b1"],["a0","b1"]]`},
 		{`${{ uniq(map(row.rows, .ip)) }}`, `["1.2.3.4","5.6.7.8"]`},
 		{`${{ uniq(row.rows) }}`, `[{"ip":"1.2.3.4","n":1},{"ip":"5.6.7.8","n":2}]`},
@@ -206,14 +208,39 @@ func TestEvalErrors(t *testing.T) {
 			if err == nil {
 				t.Fatalf("got %.80v, want an error", got)
 			}
-			var ee *flow.EvalError
-			if !errors.As(err, &ee) {
+			if _, ok := errors.AsType[*flow.EvalError](err); !ok {
 				t.Errorf("%T is no EvalError", err)
 			}
 			if !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "\n") || len(err.Error()) > 400 {
 				t.Errorf("got %q, want %q in one line", err, tt.want)
 			}
 		})
+	}
+}
+
+// What an optional index does not find ends the chain.
+func TestOptionalIndex(t *testing.T) {
+	t.Parallel()
+	f := load(t, `
+name: t
+on: { loganalytics.query: {} }
+steps:
+  - { id: q, if: "${{ row.n == 1 }}", uses: loganalytics.query, with: { query: T } }
+  - { id: s, let: { a: "${{ steps.q?.rows?.[0].x.y }}", b: "${{ steps.q.rows[0].x ?? 7 }}" } }
+`)
+	for want, steps := range map[any]map[string]any{
+		nil: {},
+		5:   {"q": map[string]any{"rows": []any{map[string]any{"x": map[string]any{"y": 5}}}}},
+	} {
+		e := env()
+		e["steps"] = steps
+		if got, err := f.Steps[1].Let[0].Value.Eval(e); err != nil || got != want {
+			t.Errorf("got %v, %v; want %v", got, err, want)
+		}
+		got, err := f.Steps[1].Let[1].Value.Eval(e)
+		if err != nil || want == nil && got != 7 {
+			t.Errorf("got %v, %v", got, err)
+		}
 	}
 }
 
@@ -349,5 +376,48 @@ func BenchmarkLoad(b *testing.B) {
 		if _, found := flow.Load(sources, newCatalog()); found.HasErrors() {
 			b.Fatal(found)
 		}
+	}
+}
+
+// The structs of the read model are seen by their names in flows, through pointers and in lists.
+func TestEvalReadModel(t *testing.T) {
+	t.Parallel()
+	f := load(t, `
+name: t
+on: { sentinel.alerts: { where: '${{ alert.severity_id >= 4 && alert.title contains "Root" }}' } }
+steps:
+  - id: s
+    let:
+      ips: ${{ uniq(map(filter(alert.observables, .data_type == "ip"), .value)) }}
+      account: ${{ alert.cloud.account }}
+      day: ${{ alert.created.Format("2006-01-02") }}
+      none: ${{ alert.users }}
+      observables:
+        for: ${{ alert.observables }}
+        if: ${{ item.ioc }}
+        each: { dataType: "${{ item.data_type }}", data: "${{ item.value }}" }
+      first: ${{ first(alert.observables)?.value ?? "none" }}
+`)
+	e := flow.Env{"event": view.Event{}, "alert": &view.Alert{
+		Title: "Root login", SeverityID: 5, Created: time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), Cloud: view.Cloud{Account: "123456789012"},
+		Observables: []view.Observable{{Value: "1.2.3.4", DataType: "ip"}, {Value: "1.2.3.4", DataType: "ip", IOC: true}, {Value: "x", DataType: "user"}},
+	}}
+	if ok, err := f.Triggers[0].Where.Test(e); err != nil || !ok {
+		t.Errorf("where: %v, %v", ok, err)
+	}
+	got := map[string]any{}
+	for _, b := range f.Steps[0].Let {
+		v, err := b.Value.Eval(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[b.Name] = v
+	}
+	want := map[string]any{
+		"ips": []any{"1.2.3.4"}, "account": "123456789012", "day": "2026-01-02", "none": []any{},
+		"observables": []any{map[string]any{"dataType": "ip", "data": "1.2.3.4"}}, "first": "1.2.3.4",
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("-want +got:\n%s", diff)
 	}
 }

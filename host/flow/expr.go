@@ -9,6 +9,7 @@ import (
 
 	"github.com/expr-lang/expr/builtin"
 	exprchecker "github.com/expr-lang/expr/checker"
+	"github.com/expr-lang/expr/checker/nature"
 	"github.com/expr-lang/expr/compiler"
 	"github.com/expr-lang/expr/conf"
 	"github.com/expr-lang/expr/file"
@@ -144,8 +145,7 @@ func runtimeError(err error) error {
 }
 
 var newConfig = sync.OnceValue(func() *conf.Config {
-	c := conf.New(map[string]any{})
-	c.Strict = false
+	c := conf.CreateNew()
 	c.MaxNodes = maxExprNodes
 	for name, fn := range helpers {
 		c.Functions[name] = &builtin.Function{Name: name, Func: fn}
@@ -160,9 +160,13 @@ var newConfig = sync.OnceValue(func() *conf.Config {
 	return c
 })
 
+// exprConfig makes a config for one compilation: the library writes its caches of types, also that behind the type of the
+// environment, without a lock.
 func exprConfig() *conf.Config {
 	c := *newConfig()
-	c.NtCache = conf.CreateNew().NtCache
+	c.NtCache = nature.Cache{}
+	c.WithEnv(map[string]any{})
+	c.Strict = false
 	return &c
 }
 

@@ -1,5 +1,3 @@
-// Package flow says what a flow file means: it parses, checks against the connectors' schemas, and compiles expressions.
-// It is pure data: no clock, no I/O; when something runs is the engine's business.
 package flow
 
 import (

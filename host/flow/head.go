@@ -83,7 +83,7 @@ func (l *loader) subjects(seen map[string]bool, absent map[string]string) map[st
 		case len(seen) == 0:
 			vars[name] = tAny
 		case !seen[name]:
-			absent[name] = fmt.Sprintf("the trigger brings %s", strings.Join(brings(seen), " and "))
+			absent[name] = "the trigger brings " + strings.Join(brings(seen), " and ")
 		case len(seen) > 1:
 			vars[name] = maybe(t, "the flow also answers events without it")
 		default:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/expr-lang/expr/ast"
@@ -484,7 +485,7 @@ func (c *checker) function(n ast.Node, name string, args []ast.Node) *typ {
 	}
 	least, most := len(sig.args)-sig.optional, len(sig.args)
 	if len(args) < least || len(args) > most && !sig.variadic {
-		want := fmt.Sprint(least)
+		want := strconv.Itoa(least)
 		if most != least {
 			want = fmt.Sprintf("%d or %d", least, most)
 		}

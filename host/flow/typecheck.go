@@ -186,7 +186,7 @@ func (c *checker) identifier(n *ast.IdentifierNode) *typ {
 		return c.fail(n, fmt.Sprintf("call it: %s(…)", n.Value), "%s is a function", n.Value)
 	}
 	if steps := c.scope.vars["steps"]; steps != nil && steps.fields[n.Value] != nil {
-		return c.fail(n, fmt.Sprintf("write steps.%s", n.Value), "unknown name %q", n.Value)
+		return c.fail(n, "write steps."+n.Value, "unknown name %q", n.Value)
 	}
 	hint := yamldoc.DidYouMean(n.Value, c.names())
 	if alert := c.scope.vars["alert"]; alert != nil && alert.fields[n.Value] != nil && yamldoc.Closest(n.Value, c.names()) == "" {
@@ -244,8 +244,12 @@ func (c *checker) member(p *ast.Node, n *ast.MemberNode) (*typ, string) {
 		}
 		return c.known(n, c.step(n, name.Value)), ""
 	}
+	inner, _ := n.Node.(*ast.MemberNode)
 	base, cut := c.chain(&n.Node)
 	base = c.known(n.Node, base)
+	if _, patched := n.Node.(*ast.CallNode); patched && inner != nil && inner.Optional {
+		n.Optional = true // list?.[0].x: the call that stands for ?.[0] ends no chain by itself
+	}
 	if base.null {
 		switch {
 		case n.Optional:
@@ -269,7 +273,7 @@ func softer(base ast.Node, name string) string {
 	if p := path(base); p != "" {
 		return fmt.Sprintf("write %s?.%s", p, name)
 	}
-	return fmt.Sprintf("write ?.%s", name)
+	return "write ?." + name
 }
 
 func (c *checker) step(n ast.Node, id string) *typ {

@@ -117,7 +117,7 @@ func join(a, b *typ) *typ {
 	case a.numeric() && b.numeric():
 		t = *tNumber
 	case a.kind == kList && b.kind == kList:
-		elem := tAny
+		var elem *typ
 		switch {
 		case a.elem == nil: // []
 			elem = b.elem
@@ -178,19 +178,34 @@ func (t *typ) fieldNames() []string { return slices.Sorted(maps.Keys(t.fields)) 
 const maxTypeDepth = 12
 
 // fromSchema says what a value of the schema is. A property that is not required may be missing.
-func fromSchema(s *schema.Schema, name string) *typ { return schemaType(s, name, 0) }
+func fromSchema(s *schema.Schema, name string) *typ {
+	return schemaTypes{}.of(s, name, 0)
+}
 
-func schemaType(s *schema.Schema, name string, depth int) *typ {
+// schemaTypes holds the types of schemas that were seen: a schema may use a part of itself many times, or contain itself.
+type schemaTypes map[*schema.Schema]*typ
+
+func (m schemaTypes) of(s *schema.Schema, name string, depth int) *typ {
 	if s == nil || depth > maxTypeDepth {
 		return tAny
 	}
+	if t := m[s]; t != nil {
+		return t
+	}
+	m[s] = tAny // inside itself
+	t := m.convert(s, name, depth)
+	m[s] = t
+	return t
+}
+
+func (m schemaTypes) convert(s *schema.Schema, name string, depth int) *typ {
 	if len(s.AllOf) == 1 && len(s.Types) == 0 && len(s.Properties) == 0 {
-		return schemaType(s.AllOf[0], name, depth+1)
+		return m.of(s.AllOf[0], name, depth+1)
 	}
 	if len(s.AnyOf) > 0 && len(s.Types) == 0 {
-		t := schemaType(s.AnyOf[0], name, depth+1)
+		t := m.of(s.AnyOf[0], name, depth+1)
 		for _, other := range s.AnyOf[1:] {
-			t = join(t, schemaType(other, name, depth+1))
+			t = join(t, m.of(other, name, depth+1))
 		}
 		return t
 	}
@@ -218,9 +233,9 @@ func schemaType(s *schema.Schema, name string, depth int) *typ {
 		case "string":
 			u = tString
 		case "array":
-			u = listOf(schemaType(s.Items, "", depth+1))
+			u = listOf(m.of(s.Items, "", depth+1))
 		case "object":
-			u = schemaObject(s, name, depth)
+			u = m.object(s, name, depth)
 		default:
 			u = tAny
 		}
@@ -239,10 +254,10 @@ func schemaType(s *schema.Schema, name string, depth int) *typ {
 	return t
 }
 
-func schemaObject(s *schema.Schema, name string, depth int) *typ {
+func (m schemaTypes) object(s *schema.Schema, name string, depth int) *typ {
 	t := &typ{kind: kObject, name: name, fields: make(map[string]*typ, len(s.Properties))}
 	for key, p := range s.Properties {
-		f := schemaType(p, "", depth+1)
+		f := m.of(p, "", depth+1)
 		if f.kind == kObject && f.name == "" && name != "" {
 			c := *f
 			c.name = key + " of the " + name
@@ -255,7 +270,7 @@ func schemaObject(s *schema.Schema, name string, depth int) *typ {
 	}
 	switch {
 	case s.Additional != nil:
-		t.extra = schemaType(s.Additional, "", depth+1)
+		t.extra = m.of(s.Additional, "", depth+1)
 	case s.Open, len(s.Properties) == 0 && !s.Closed:
 		t.extra = tAny
 	}
@@ -332,18 +347,23 @@ func fields(t reflect.Type) func(func(reflect.StructField) bool) {
 }
 
 // mismatch says why a value of type t cannot stand where the schema is, and "" if it can or if nobody can tell.
-func mismatch(t *typ, s *schema.Schema, at string, depth int) (problem, hint string) {
-	if s == nil || t.kind == kAny || depth > maxTypeDepth {
+func mismatch(t *typ, s *schema.Schema) (problem, hint string) {
+	left := 10_000
+	return fit(t, s, "", 0, &left)
+}
+
+func fit(t *typ, s *schema.Schema, at string, depth int, left *int) (problem, hint string) {
+	if *left--; *left < 0 || s == nil || t.kind == kAny || depth > maxTypeDepth {
 		return "", ""
 	}
 	for _, all := range s.AllOf {
-		if p, h := mismatch(t, all, at, depth+1); p != "" {
+		if p, h := fit(t, all, at, depth+1, left); p != "" {
 			return p, h
 		}
 	}
 	if len(s.AnyOf) > 0 {
 		for _, branch := range s.AnyOf {
-			if problem, hint = mismatch(t, branch, at, depth+1); problem == "" {
+			if problem, hint = fit(t, branch, at, depth+1, left); problem == "" {
 				break
 			}
 		}
@@ -379,12 +399,12 @@ func mismatch(t *typ, s *schema.Schema, at string, depth int) (problem, hint str
 		ok, hint = s.Allows("string"), ""
 	case kList:
 		if ok = s.Allows("array"); ok && t.elem != nil {
-			return mismatch(t.elem, s.Items, at+"each item ", depth+1)
+			return fit(t.elem, s.Items, at+"each item ", depth+1, left)
 		}
 		hint = "write first(…) for one of them, or join(…, \", \") for a text of all"
 	case kObject:
 		if ok = s.Allows("object"); ok {
-			return mismatchObject(t, s, at, depth)
+			return fitObject(t, s, at, depth, left)
 		}
 	}
 	if ok {
@@ -393,7 +413,7 @@ func mismatch(t *typ, s *schema.Schema, at string, depth int) (problem, hint str
 	return at + "is " + t.String() + ", but must be " + s.TypeNames(), hint
 }
 
-func mismatchObject(t *typ, s *schema.Schema, at string, depth int) (problem, hint string) {
+func fitObject(t *typ, s *schema.Schema, at string, depth int, left *int) (problem, hint string) {
 	for _, key := range t.fieldNames() {
 		p := s.Properties[key]
 		if p == nil {
@@ -409,7 +429,7 @@ func mismatchObject(t *typ, s *schema.Schema, at string, depth int) (problem, hi
 		if !s.IsRequired(key) && s.Properties[key] != nil {
 			f = sure(f) // the connector treats null like a missing key only at the top; be lenient below
 		}
-		if problem, hint = mismatch(f, p, at+key+" ", depth+1); problem != "" {
+		if problem, hint = fit(f, p, at+key+" ", depth+1, left); problem != "" {
 			return problem, hint
 		}
 	}

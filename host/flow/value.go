@@ -431,7 +431,7 @@ func (c *valueCompiler) visit(k *schema.Checker, n *yamldoc.Node, s *schema.Sche
 				return true
 			}
 		}
-		if problem, hint := mismatch(t, s, "", 0); problem != "" {
+		if problem, hint := mismatch(t, s); problem != "" {
 			k.Out.Errorf(n.Pos, path, hint, "%s", problem)
 		}
 		return true

@@ -177,8 +177,7 @@ func (r Resolver) file(name string) (string, error) {
 
 // reason drops the operation and the path, which the reference says already.
 func reason(err error) error {
-	var pe *os.PathError
-	if errors.As(err, &pe) {
+	if pe, ok := errors.AsType[*os.PathError](err); ok {
 		return pe.Err
 	}
 	return err
@@ -196,7 +195,7 @@ func (r Resolver) exec(ctx context.Context, ref Reference) (string, error) {
 	if strings.ContainsRune(name, '/') {
 		name = r.path(name)
 	}
-	cmd := exec.CommandContext(ctx, name, ref.args[1:]...) //nolint:gosec // the operator's own configuration says so
+	cmd := exec.CommandContext(ctx, name, ref.args[1:]...)
 	cmd.Dir = r.Dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
@@ -210,12 +209,10 @@ func (r Resolver) exec(ctx context.Context, ref Reference) (string, error) {
 	case ctx.Err() != nil:
 		return "", ctx.Err()
 	case err != nil:
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return "", fmt.Errorf("the command failed with %s%s", exit.ProcessState, complaint(stderr.String(), out.String()))
 		}
-		var ee *exec.Error
-		if errors.As(err, &ee) {
+		if ee, ok := errors.AsType[*exec.Error](err); ok {
 			err = ee.Err
 		}
 		return "", fmt.Errorf("the command could not be run: %w", reason(err))

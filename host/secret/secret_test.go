@@ -256,7 +256,7 @@ func FuzzRedactor(f *testing.F) {
 			return
 		}
 		// What stands around may hold the value, or complete it anew; only a clean frame says something.
-		if strings.Contains(before+after, value) || strings.Contains(plugin.Redacted, value) {
+		if strings.Contains(before+after+plugin.Redacted, value) {
 			return
 		}
 		got := r.String(before + value + after)

@@ -44,7 +44,7 @@ func TestRefang(t *testing.T) {
 			t.Errorf("Refang(%q) = %q, want %q", in, got, want)
 		}
 	}
-	deep := strings.Repeat("[", 10_000) + "." + strings.Repeat("]", 10_000)
+	deep := strings.Repeat("[", 1_000) + "." + strings.Repeat("]", 1_000)
 	_ = ioc.Refang(deep) // must come back
 }
 

@@ -164,7 +164,8 @@ func (c *Client) build(r *Request) (req *http.Request, again bool, err error) {
 	case []byte:
 		body = b
 	case io.Reader:
-		return req, false, stream(req, b)
+		stream(req, b)
+		return req, false, nil
 	default:
 		if body, err = json.Marshal(b); err != nil {
 			return nil, false, sdk.Invalid("", "%s: the body cannot be written as JSON: %v", c.what(r), err)
@@ -184,7 +185,7 @@ func (c *Client) build(r *Request) (req *http.Request, again bool, err error) {
 }
 
 // stream gives a request a body that can be read once.
-func stream(req *http.Request, r io.Reader) error {
+func stream(req *http.Request, r io.Reader) {
 	req.ContentLength = -1
 	if l, ok := r.(interface{ Len() int }); ok { // bytes.Reader, bytes.Buffer, strings.Reader
 		req.ContentLength = int64(l.Len())
@@ -197,7 +198,6 @@ func stream(req *http.Request, r io.Reader) error {
 	if req.ContentLength == 0 {
 		req.Body = http.NoBody
 	}
-	return nil
 }
 
 // send sends a request, at most twice (see Options.OnUnauthorized). The answer is not an error by status; its body is
@@ -227,15 +227,11 @@ func (c *Client) send(ctx context.Context, r *Request) (*http.Response, *trip, e
 		return resp, t, nil
 	}
 	// Keep the answer: if there is no better one, it is the answer.
-	body, rerr := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody))
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorBody)) // what there is of it
 	_ = resp.Body.Close()
 	resp.Body = io.NopCloser(bytes.NewReader(body))
-	if rerr != nil {
-		return resp, t, nil
-	}
 	if err := c.opts.OnUnauthorized(ctx, resp); err != nil {
-		var e *sdk.Error
-		if errors.As(err, &e) {
+		if _, ok := errors.AsType[*sdk.Error](err); ok {
 			return nil, t, err // the credential knows better why
 		}
 		resp.Body = io.NopCloser(bytes.NewReader(body))

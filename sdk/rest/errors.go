@@ -31,10 +31,10 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 	}
 	if f, err := strconv.ParseFloat(s, 64); err == nil {
 		// Some vendors send fractions. What is longer than a day is a mistake or a refusal.
-		if !(f > 0) { //nolint:staticcheck // not a number is not greater either
-			return 0
+		if f > 0 { // which "NaN" is not
+			return time.Duration(min(f, 24*60*60) * float64(time.Second))
 		}
-		return time.Duration(min(f, 24*60*60) * float64(time.Second))
+		return 0
 	}
 	if t, err := http.ParseTime(s); err == nil {
 		return min(max(0, t.Sub(now)), 24*time.Hour)
@@ -135,8 +135,7 @@ func byStatus(status int, writes bool) *sdk.Error {
 
 // failed makes the error of a request that had no answer.
 func (t *trip) failed(ctx context.Context, err error) error {
-	var ue *url.Error
-	if errors.As(err, &ue) {
+	if ue, ok := errors.AsType[*url.Error](err); ok {
 		err = ue.Err // its text has the whole URL
 	}
 	var e *sdk.Error

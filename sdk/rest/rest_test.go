@@ -30,8 +30,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 const secret = "s3cr3t-t0k3n"
 
 // client makes a client of a server that runs h.
-func client(t testing.TB, h http.HandlerFunc, change ...func(*Options)) *Client {
-	t.Helper()
+func client(tb testing.TB, h http.HandlerFunc, change ...func(*Options)) *Client {
+	tb.Helper()
 	srv := httptest.NewServer(h)
 	o := Options{BaseURL: srv.URL, API: "Vendor", Auth: Bearer(plugin.NewSecret(secret))}
 	for _, c := range change {
@@ -39,9 +39,9 @@ func client(t testing.TB, h http.HandlerFunc, change ...func(*Options)) *Client 
 	}
 	c, err := New(o)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		_ = c.Close()
 		srv.Close()
 	})
@@ -239,7 +239,7 @@ func TestAbsoluteLinks(t *testing.T) {
 		t.Errorf("got %v", e)
 	}
 	// The client for libraries has the same rules.
-	req, _ := http.NewRequestWithContext(t.Context(), "GET", elsewhere+"/x", nil)
+	req, _ := http.NewRequestWithContext(t.Context(), http.MethodGet, elsewhere+"/x", nil)
 	req.Header.Set("Authorization", "Bearer "+secret)
 	resp, err := c.HTTPClient().Do(req)
 	if err != nil {
@@ -340,7 +340,7 @@ func TestExplain(t *testing.T) {
 	t.Parallel()
 	c := client(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Vendor-Id", "v-1")
-		w.WriteHeader(400)
+		w.WriteHeader(http.StatusBadRequest)
 		_, _ = io.WriteString(w, `{"message":"bad `+secret+`","code":"Gone"}`)
 	}, func(o *Options) {
 		o.RequestIDHeaders = []string{"X-None", "Vendor-Id"}
@@ -546,7 +546,7 @@ func TestUnauthorizedIsTriedOnceMore(t *testing.T) {
 		n := requests.Add(1)
 		b, _ := io.ReadAll(r.Body)
 		if refuse.Load() || n == 1 {
-			w.WriteHeader(401)
+			w.WriteHeader(http.StatusUnauthorized)
 			_, _ = io.WriteString(w, "expired")
 			return
 		}
@@ -611,7 +611,7 @@ func TestBasicIsRedactedInEveryForm(t *testing.T) {
 	t.Parallel()
 	c := client(t, func(w http.ResponseWriter, r *http.Request) {
 		_, pw, _ := r.BasicAuth()
-		w.WriteHeader(500)
+		w.WriteHeader(http.StatusInternalServerError)
 		_, _ = io.WriteString(w, pw+" "+r.Header.Get("Authorization"))
 	}, func(o *Options) { o.Auth = Basic("jane", plugin.NewSecret(secret)) })
 	if e := asError(t, c.Get(t.Context(), "x", nil, nil)); !strings.HasSuffix(e.Message, `"[redacted] [redacted]"`) {
@@ -624,7 +624,7 @@ func TestPages(t *testing.T) {
 	c := client(t, func(w http.ResponseWriter, r *http.Request) {
 		page := r.URL.Query().Get("page")
 		if page == "3" {
-			w.WriteHeader(500)
+			w.WriteHeader(http.StatusInternalServerError)
 			return
 		}
 		_, _ = io.WriteString(w, `{"page":"`+page+`"}`)
@@ -680,7 +680,7 @@ func TestStream(t *testing.T) {
 	c := client(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/missing":
-			w.WriteHeader(404)
+			w.WriteHeader(http.StatusNotFound)
 		case "/late":
 			<-release
 		default:
@@ -781,7 +781,7 @@ func TestCAFile(t *testing.T) {
 
 func BenchmarkGet(b *testing.B) {
 	answer := func(*http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"n":1}`)), ContentLength: 7}, nil
+		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{}, Body: io.NopCloser(strings.NewReader(`{"n":1}`)), ContentLength: 7}, nil
 	}
 	c, err := New(Options{BaseURL: "https://x.example/api", Transport: roundTrip(answer), Auth: Bearer(plugin.NewSecret(secret))})
 	if err != nil {

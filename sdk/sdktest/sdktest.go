@@ -55,19 +55,19 @@ type Harness struct {
 
 // Open serves c in memory and opens a connection with config: a struct such as the connector's own configuration type
 // (secrets are revealed, zero fields left out), a map, or JSON as []byte or json.RawMessage. Everything ends with the test.
-func Open(t testing.TB, c *sdk.Connector, config any, opts ...Options) *Harness {
-	t.Helper()
-	h, err := Try(t, c, config, opts...)
+func Open(tb testing.TB, c *sdk.Connector, config any, opts ...Options) *Harness {
+	tb.Helper()
+	h, err := Try(tb, c, config, opts...)
 	if err != nil {
-		t.Fatalf("open a connection of %s: %v", c.Name(), err)
+		tb.Fatalf("open a connection of %s: %v", c.Name(), err)
 	}
 	return h
 }
 
 // Try is Open for a configuration that may be refused. The error is an *sdk.Error.
-func Try(t testing.TB, c *sdk.Connector, config any, opts ...Options) (*Harness, error) {
-	t.Helper()
-	h := &Harness{t: t, outputs: map[string]*jsonschema.Schema{}}
+func Try(tb testing.TB, c *sdk.Connector, config any, opts ...Options) (*Harness, error) {
+	tb.Helper()
+	h := &Harness{t: tb, outputs: map[string]*jsonschema.Schema{}}
 	if len(opts) > 0 {
 		h.opts = opts[0]
 	}
@@ -75,41 +75,41 @@ func Try(t testing.TB, c *sdk.Connector, config any, opts ...Options) (*Harness,
 		h.opts.Name = "test"
 	}
 	h.state = h.opts.State
-	h.c = plugintest.Join(t, sdk.Server(c))
+	h.c = plugintest.Join(tb, sdk.Server(c))
 	var err error
-	if h.about, err = h.c.Describe(t.Context(), &connectorv1.DescribeRequest{}); err != nil {
-		t.Fatalf("describe %s: %v", c.Name(), err)
+	if h.about, err = h.c.Describe(tb.Context(), &connectorv1.DescribeRequest{}); err != nil {
+		tb.Fatalf("describe %s: %v", c.Name(), err)
 	}
 	for _, a := range h.about.GetActions() {
-		h.outputs[a.GetName()] = compile(t, a.GetName(), a.GetOutputSchema())
+		h.outputs[a.GetName()] = compile(tb, a.GetName(), a.GetOutputSchema())
 	}
 	if err := h.Configure(config); err != nil {
 		return nil, err
 	}
-	t.Cleanup(func() {
+	tb.Cleanup(func() {
 		// A connection that has something to close closes it before the leak checks look.
 		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 		defer cancel()
 		if _, err := h.c.Configure(ctx, &connectorv1.ConfigureRequest{Removes: []string{h.opts.Name}}); err != nil {
-			t.Errorf("remove the connection: %v", err)
+			tb.Errorf("remove the connection: %v", err)
 		}
 	})
 	return h, nil
 }
 
-func compile(t testing.TB, name string, text []byte) *jsonschema.Schema {
-	t.Helper()
+func compile(tb testing.TB, name string, text []byte) *jsonschema.Schema {
+	tb.Helper()
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
 	if err != nil {
-		t.Fatalf("%s: output schema: %v", name, err)
+		tb.Fatalf("%s: output schema: %v", name, err)
 	}
 	c := jsonschema.NewCompiler()
 	if err := c.AddResource("mem:"+name, doc); err != nil {
-		t.Fatalf("%s: output schema: %v", name, err)
+		tb.Fatalf("%s: output schema: %v", name, err)
 	}
 	s, err := c.Compile("mem:" + name)
 	if err != nil {
-		t.Fatalf("%s: output schema: %v", name, err)
+		tb.Fatalf("%s: output schema: %v", name, err)
 	}
 	return s
 }
@@ -274,17 +274,17 @@ func (h *Harness) Do(ctx context.Context, c Call) (*Result, error) {
 }
 
 // lines splits a chunk of rows.
-func lines(t testing.TB, r *connectorv1.Rows) []json.RawMessage {
-	t.Helper()
+func lines(tb testing.TB, r *connectorv1.Rows) []json.RawMessage {
+	tb.Helper()
 	var out []json.RawMessage
 	for line := range strings.Lines(string(r.GetNdjson())) {
 		if !json.Valid([]byte(line)) || !strings.HasSuffix(line, "\n") {
-			t.Errorf("a row is not one line of JSON: %.200q", line)
+			tb.Errorf("a row is not one line of JSON: %.200q", line)
 		}
 		out = append(out, json.RawMessage(strings.TrimSuffix(line, "\n")))
 	}
 	if len(out) != int(r.GetCount()) {
-		t.Errorf("a chunk says that it has %d rows, but has %d", r.GetCount(), len(out))
+		tb.Errorf("a chunk says that it has %d rows, but has %d", r.GetCount(), len(out))
 	}
 	return out
 }
@@ -336,8 +336,8 @@ func (h *Harness) Check(ctx context.Context) ([]sdk.Probe, error) {
 }
 
 // encode writes v as JSON. In a configuration, secrets are revealed, durations are text and zero fields are left out.
-func encode(t testing.TB, v any, config bool) []byte {
-	t.Helper()
+func encode(tb testing.TB, v any, config bool) []byte {
+	tb.Helper()
 	switch v := v.(type) {
 	case nil:
 		return nil
@@ -349,7 +349,7 @@ func encode(t testing.TB, v any, config bool) []byte {
 	if !config {
 		b, err := json.Marshal(v)
 		if err != nil {
-			t.Fatalf("write %T as JSON: %v", v, err)
+			tb.Fatalf("write %T as JSON: %v", v, err)
 		}
 		return b
 	}
@@ -358,17 +358,17 @@ func encode(t testing.TB, v any, config bool) []byte {
 		jsonx.MarshalToFunc(func(e *jsontext.Encoder, d time.Duration) error { return e.WriteToken(jsontext.String(d.String())) }),
 	)))
 	if err != nil {
-		t.Fatalf("write the configuration %T as JSON: %v", v, err)
+		tb.Fatalf("write the configuration %T as JSON: %v", v, err)
 	}
 	return b
 }
 
 // secretsOf finds the values that the schema marks as secret.
-func secretsOf(t testing.TB, schema, config []byte) []string {
-	t.Helper()
+func secretsOf(tb testing.TB, schema, config []byte) []string {
+	tb.Helper()
 	var s, c any
 	if err := json.Unmarshal(schema, &s); err != nil {
-		t.Fatalf("config schema: %v", err)
+		tb.Fatalf("config schema: %v", err)
 	}
 	if json.Unmarshal(config, &c) != nil {
 		return nil // the connector will say so

@@ -107,13 +107,13 @@ func bySecret(authority string) Credential {
 	return Credential{TenantID: tenant, ClientID: appID, ClientSecret: plugin.NewSecret(secret), AuthorityURL: authority}
 }
 
-func tokens(t testing.TB, c Credential) *Tokens {
-	t.Helper()
+func tokens(tb testing.TB, c Credential) *Tokens {
+	tb.Helper()
 	tok, err := NewTokens(c, Options{})
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
-	t.Cleanup(func() { _ = tok.Close() })
+	tb.Cleanup(func() { _ = tok.Close() })
 	return tok
 }
 

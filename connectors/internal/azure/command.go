@@ -41,8 +41,7 @@ func (c command) token(ctx context.Context, scope string, _ bool) (*issued, erro
 		if ctx.Err() != nil {
 			return nil, commandError("the command %q did not end in time", c.argv[0])
 		}
-		var exit *exec.ExitError
-		if errors.As(err, &exit) {
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
 			return nil, commandError("the command %q ended with %s: %s", c.argv[0], exit.ProcessState, firstLine(complaint.b.String()))
 		}
 		return nil, commandError("the command %q does not run: %v", c.argv[0], err)

@@ -126,14 +126,14 @@ type authorityClient struct {
 // Do sends one of MSAL's requests.
 func (a *authorityClient) Do(req *http.Request) (*http.Response, error) {
 	if a.instead == nil {
-		return a.http.Do(req)
+		return a.http.Do(req) //nolint:gosec // the address is the configured authority
 	}
 	out := req.Clone(req.Context())
 	if strings.EqualFold("https://"+out.URL.Host, Public.Authority) {
 		out.URL.Path = a.instead.Path + out.URL.Path
 	}
 	out.URL.Scheme, out.URL.Host, out.Host = a.instead.Scheme, a.instead.Host, ""
-	return a.http.Do(out)
+	return a.http.Do(out) //nolint:gosec // the address is the configured authority
 }
 
 // CloseIdleConnections closes what is open to the authority.

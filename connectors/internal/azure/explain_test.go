@@ -22,22 +22,38 @@ func TestExplain(t *testing.T) {
 		id         string
 		class      plugin.Class
 	}{
-		{"graph", `{"error":{"code":"BadRequest","message":"'where' operator: no such column.","innerError":{"date":"x","request-id":"r-1","client-request-id":"c-1"}}}`, 400,
-			"BadRequest: 'where' operator: no such column.", "BadRequest", "r-1", plugin.ClassInvalid},
-		{"log analytics", `{"error":{"message":"The request had some invalid properties","code":"BadArgumentError","innererror":{"code":"SyntaxError","message":"Syntax Error","innererror":{"code":"SYN0002","message":"at line 3"}}}}`, 400,
-			"BadArgumentError: The request had some invalid properties; SyntaxError: Syntax Error; SYN0002: at line 3", "SYN0002", "", plugin.ClassInvalid},
-		{"throttled inside", `{"error":{"code":"TooManyRequests","innerError":{"code":"429","message":"Please retry after","request-id":"r-2","status":"429"},"message":"Please retry again later."}}`, 403,
-			"TooManyRequests: Please retry again later.; Please retry after", "TooManyRequests", "r-2", plugin.ClassThrottled},
-		{"arm null inner", `{"error":{"code":"UnsupportedApiVersion","message":"no PUT","innerError":null}}`, 405,
-			"UnsupportedApiVersion: no PUT", "UnsupportedApiVersion", "", plugin.ClassInvalid},
-		{"arm details", `{"error":{"code":"InvalidTemplate","message":"see details","details":[{"code":"A","message":"one"},{"code":"B","target":"x"}]}}`, 400,
-			"InvalidTemplate: see details; A: one; B", "InvalidTemplate", "", plugin.ClassInvalid},
-		{"wrong audience", `{"error":{"code":"InvalidAuthenticationTokenAudience","message":"audience"}}`, 403,
-			"InvalidAuthenticationTokenAudience: audience; the token is for another API: check the scope", "InvalidAuthenticationTokenAudience", "", plugin.ClassAuth},
-		{"token in a 400", `{"error":{"code":"InvalidAuthenticationToken","message":"expired"}}`, 400,
-			"InvalidAuthenticationToken: expired", "InvalidAuthenticationToken", "", plugin.ClassAuth},
-		{"access", `{"error":{"message":"no access","code":"InsufficientAccessError"}}`, 400,
-			"InsufficientAccessError: no access", "InsufficientAccessError", "", plugin.ClassDenied},
+		{
+			"graph", `{"error":{"code":"BadRequest","message":"'where' operator: no such column.","innerError":{"date":"x","request-id":"r-1","client-request-id":"c-1"}}}`, 400,
+			"BadRequest: 'where' operator: no such column.", "BadRequest", "r-1", plugin.ClassInvalid,
+		},
+		{
+			"log analytics", `{"error":{"message":"The request had some invalid properties","code":"BadArgumentError","innererror":{"code":"SyntaxError","message":"Syntax Error","innererror":{"code":"SYN0002","message":"at line 3"}}}}`, 400,
+			"BadArgumentError: The request had some invalid properties; SyntaxError: Syntax Error; SYN0002: at line 3", "SYN0002", "", plugin.ClassInvalid,
+		},
+		{
+			"throttled inside", `{"error":{"code":"TooManyRequests","innerError":{"code":"429","message":"Please retry after","request-id":"r-2","status":"429"},"message":"Please retry again later."}}`, 403,
+			"TooManyRequests: Please retry again later.; Please retry after", "TooManyRequests", "r-2", plugin.ClassThrottled,
+		},
+		{
+			"arm null inner", `{"error":{"code":"UnsupportedApiVersion","message":"no PUT","innerError":null}}`, 405,
+			"UnsupportedApiVersion: no PUT", "UnsupportedApiVersion", "", plugin.ClassInvalid,
+		},
+		{
+			"arm details", `{"error":{"code":"InvalidTemplate","message":"see details","details":[{"code":"A","message":"one"},{"code":"B","target":"x"}]}}`, 400,
+			"InvalidTemplate: see details; A: one; B", "InvalidTemplate", "", plugin.ClassInvalid,
+		},
+		{
+			"wrong audience", `{"error":{"code":"InvalidAuthenticationTokenAudience","message":"audience"}}`, 403,
+			"InvalidAuthenticationTokenAudience: audience; the token is for another API: check the scope", "InvalidAuthenticationTokenAudience", "", plugin.ClassAuth,
+		},
+		{
+			"token in a 400", `{"error":{"code":"InvalidAuthenticationToken","message":"expired"}}`, 400,
+			"InvalidAuthenticationToken: expired", "InvalidAuthenticationToken", "", plugin.ClassAuth,
+		},
+		{
+			"access", `{"error":{"message":"no access","code":"InsufficientAccessError"}}`, 400,
+			"InsufficientAccessError: no access", "InsufficientAccessError", "", plugin.ClassDenied,
+		},
 		{"old OData", `{"error":{"code":"","message":{"lang":"en","value":"old style"}}}`, 400, "old style", "", "", plugin.ClassInvalid},
 		{"no envelope", `{"code":"Gone","message":"bare"}`, 400, "Gone: bare", "Gone", "", plugin.ClassInvalid},
 		{"oauth", `{"error":"invalid_token","error_description":"AADSTS1: it expired. Trace ID: t"}`, 400, "invalid_token: AADSTS1: it expired.", "", "", plugin.ClassInvalid},

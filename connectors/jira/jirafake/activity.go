@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -432,7 +433,7 @@ func (s *Server) attach(c *fakekit.Call, _ *User) fakekit.Reply {
 	var files []attachment
 	for {
 		part, err := parts.NextPart()
-		if err == io.EOF { //nolint:errorlint // NextPart documents the bare value
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err != nil {

@@ -19,6 +19,13 @@ type query struct {
 	since time.Time // every match was updated at or after this time
 }
 
+// jqlError is a complaint in Jira's words, which begin with a capital and end with a period.
+type jqlError string
+
+func (e jqlError) Error() string { return string(e) }
+
+func complain(format string, args ...any) error { return jqlError(fmt.Sprintf(format, args...)) }
+
 type order struct {
 	field string
 	desc  bool
@@ -72,7 +79,7 @@ func (p *jqlParser) unexpected(want string) error {
 	if p.tok == "" {
 		got = "the end of the query"
 	}
-	return fmt.Errorf("Error in the JQL Query: Expecting %s but got %s.", want, got) //nolint:revive,staticcheck // Jira's words
+	return complain("Error in the JQL Query: Expecting %s but got %s.", want, got)
 }
 
 func (p *jqlParser) word(w string) bool { return !p.quoted && strings.EqualFold(p.tok, w) }
@@ -122,7 +129,7 @@ func (p *jqlParser) orderBy(q *query) error {
 		p.next()
 		field := strings.ToLower(p.tok)
 		if !slices.Contains([]string{"created", "updated", "key", "id", "issuekey", "priority"}, field) {
-			return fmt.Errorf("Not able to sort using field '%s'.", p.tok) //nolint:revive,staticcheck // Jira's words
+			return complain("Not able to sort using field '%s'.", p.tok)
 		}
 		o := order{field: field, desc: field == "created" || field == "updated"}
 		p.next()
@@ -133,7 +140,7 @@ func (p *jqlParser) orderBy(q *query) error {
 		q.order = append(q.order, o)
 		if p.tok != "," {
 			if len(q.order) > 7 {
-				return fmt.Errorf("The ORDER BY clause must not hold more than 7 fields.") //nolint:revive,staticcheck,perfsprint // Jira's words
+				return complain("The ORDER BY clause must not hold more than 7 fields.")
 			}
 			return nil
 		}
@@ -177,7 +184,7 @@ func (p *jqlParser) and(depth int) (clause, error) {
 
 func (p *jqlParser) unary(depth int) (clause, error) {
 	if depth > 32 {
-		return clause{}, fmt.Errorf("Error in the JQL Query: it is nested too deeply.") //nolint:revive,staticcheck,perfsprint // Jira's style
+		return clause{}, complain("Error in the JQL Query: it is nested too deeply.")
 	}
 	switch {
 	case p.word("NOT") || p.word("!"):
@@ -228,7 +235,7 @@ func (p *jqlParser) condition() (clause, error) {
 		p.next()
 	case "=", "!=", "<", "<=", ">", ">=", "~", "!~", "in":
 	default:
-		return clause{}, fmt.Errorf("Error in the JQL Query: Expecting an operator but got '%s'.", op) //nolint:revive,staticcheck // Jira's words
+		return clause{}, complain("Error in the JQL Query: Expecting an operator but got '%s'.", op)
 	}
 	values, err := p.operand(op == "in" || op == "not in")
 	if err != nil {
@@ -299,15 +306,15 @@ func (p *jqlParser) empty(field string, want bool) (clause, error) {
 }
 
 func unknownField(field string) error {
-	return fmt.Errorf("Field '%s' does not exist or you do not have permission to view it.", field) //nolint:revive,staticcheck // Jira's words
+	return complain("Field '%s' does not exist or you do not have permission to view it.", field)
 }
 
 func unknownValue(value, field string) error {
-	return fmt.Errorf("The value '%s' does not exist for the field '%s'.", value, field) //nolint:revive,staticcheck // Jira's words
+	return complain("The value '%s' does not exist for the field '%s'.", value, field)
 }
 
 func badOperator(op, field string) error {
-	return fmt.Errorf("The operator '%s' is not supported by the '%s' field.", op, field) //nolint:revive,staticcheck // Jira's words
+	return complain("The operator '%s' is not supported by the '%s' field.", op, field)
 }
 
 func (p *jqlParser) compare(field, op string, values []string) (clause, error) {
@@ -414,7 +421,7 @@ func (p *jqlParser) keys(field, op string, values []string) (clause, error) {
 	for _, v := range values {
 		iss := p.s.find(v)
 		if iss == nil {
-			return clause{}, fmt.Errorf("An issue with key '%s' does not exist for field '%s'.", v, field) //nolint:revive,staticcheck // Jira's words
+			return clause{}, complain("An issue with key '%s' does not exist for field '%s'.", v, field)
 		}
 		found = append(found, iss)
 	}
@@ -431,7 +438,7 @@ func (p *jqlParser) dates(field, op string, values []string) (clause, error) {
 	}
 	at, ok := p.date(values[0])
 	if !ok {
-		return clause{}, fmt.Errorf("Date value '%s' for field '%s' is invalid. Valid formats include: 'yyyy/MM/dd HH:mm', 'yyyy-MM-dd HH:mm', 'yyyy/MM/dd', 'yyyy-MM-dd', or a period format e.g. '-5d', '4w 2d'.", values[0], field) //nolint:revive,staticcheck // Jira's words
+		return clause{}, complain("Date value '%s' for field '%s' is invalid. Valid formats include: 'yyyy/MM/dd HH:mm', 'yyyy-MM-dd HH:mm', 'yyyy/MM/dd', 'yyyy-MM-dd', or a period format e.g. '-5d', '4w 2d'.", values[0], field)
 	}
 	updated := strings.HasPrefix(field, "updated")
 	c := clause{match: func(e *entry) bool {

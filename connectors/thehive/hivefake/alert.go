@@ -68,7 +68,7 @@ func (s *Server) createAlert(c *fakekit.Call, who session) fakekit.Reply {
 	if !ok {
 		return refusal
 	}
-	in, bad := check(raw, s.newAlertRules())
+	in, bad := check(raw, s.rules.newAlert)
 	if bad != "" {
 		return badRequest(bad)
 	}
@@ -120,7 +120,7 @@ func (s *Server) createAlert(c *fakekit.Call, who session) fakekit.Reply {
 		"follow": true, "newDate": now.UnixMilli(), "timeToDetect": int64(0),
 	})
 	rec.doc["customFields"] = append([]doc{}, fields...)
-	rec.doc["stage"], _ = s.stage(s.opt.AlertStatuses, rec.doc["status"].(string)) //nolint:errcheck,forcetypeassert // checked above
+	rec.doc["stage"], _ = s.stage(s.opt.AlertStatuses, asText(rec.doc["status"]))
 	s.labels(rec.doc)
 	s.byRef[who.org+"\x00"+ref] = rec
 	s.alerts.file(rec, nil, now)
@@ -231,7 +231,7 @@ func (s *Server) updateAlert(c *fakekit.Call, who session) fakekit.Reply {
 	if !ok {
 		return refusal
 	}
-	in, bad := check(raw, s.changedAlertRules())
+	in, bad := check(raw, s.rules.alert)
 	if bad != "" {
 		return badRequest(bad)
 	}
@@ -265,7 +265,7 @@ func (s *Server) updateAlert(c *fakekit.Call, who session) fakekit.Reply {
 		s.alerts.byRef[was] = slices.DeleteFunc(s.alerts.byRef[was], func(r *record) bool { return r == rec })
 		s.alerts.byRef[is] = append(s.alerts.byRef[is], rec)
 	}
-	next["stage"], _ = s.stage(s.opt.AlertStatuses, next["status"].(string)) //nolint:errcheck,forcetypeassert // always a known status
+	next["stage"], _ = s.stage(s.opt.AlertStatuses, asText(next["status"]))
 	s.labels(next)
 	rec.doc = next
 	s.touch(&s.alerts, rec, who, old)
@@ -289,7 +289,7 @@ func (s *Server) promote(c *fakekit.Call, who session) fakekit.Reply {
 	if !ok {
 		return refusal
 	}
-	in, bad := check(raw, s.promoteRules())
+	in, bad := check(raw, s.rules.promote)
 	if bad != "" {
 		return badRequest(bad)
 	}

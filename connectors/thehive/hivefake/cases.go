@@ -36,7 +36,7 @@ func (s *Server) createCase(c *fakekit.Call, who session) fakekit.Reply {
 	if !ok {
 		return refusal
 	}
-	in, bad := check(raw, s.newCaseRules())
+	in, bad := check(raw, s.rules.newCase)
 	if bad != "" {
 		return badRequest(bad)
 	}
@@ -100,7 +100,7 @@ func (s *Server) makeCase(in doc, who session, from *record) (*record, fakekit.R
 		rec.doc["alertDate"] = from.doc["date"]
 	}
 	editFields(rec.doc, fields, false)
-	rec.doc["stage"], _ = s.stage(s.opt.CaseStatuses, rec.doc["status"].(string)) //nolint:errcheck,forcetypeassert // checked above
+	rec.doc["stage"], _ = s.stage(s.opt.CaseStatuses, asText(rec.doc["status"]))
 	s.labels(rec.doc)
 	for i, d := range taskDocs {
 		s.makeTask(rec, d, i, who)
@@ -127,7 +127,7 @@ func (s *Server) updateCase(c *fakekit.Call, who session) fakekit.Reply {
 	if !ok {
 		return refusal
 	}
-	in, bad := check(raw, s.changedCaseRules())
+	in, bad := check(raw, s.rules.kase)
 	if bad != "" {
 		return badRequest(bad)
 	}
@@ -154,7 +154,7 @@ func (s *Server) updateCase(c *fakekit.Call, who session) fakekit.Reply {
 		editFields(next, fields, replace)
 	}
 	maps.Copy(next, in)
-	stage, _ := s.stage(s.opt.CaseStatuses, next["status"].(string)) //nolint:errcheck,forcetypeassert // always a known status
+	stage, _ := s.stage(s.opt.CaseStatuses, asText(next["status"]))
 	if stage == "Closed" && rec.doc["stage"] != "Closed" {
 		if missing := s.mandatory(next); len(missing) > 0 {
 			return badRequest("Mandatory custom fields are missing: " + strings.Join(missing, ", "))

@@ -14,7 +14,7 @@ var caseless = []string{"domain", "fqdn", "hash", "hostname", "ip", "mail"}
 
 // makeObservables makes the documents of one observable input, which may hold several values.
 func (s *Server) makeObservables(raw map[string]json.RawMessage, who session) ([]doc, fakekit.Reply, bool) {
-	in, bad := check(raw, s.observableRules())
+	in, bad := check(raw, s.rules.observable)
 	if bad != "" {
 		return nil, badRequest(bad), false
 	}

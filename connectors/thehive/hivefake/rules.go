@@ -19,6 +19,11 @@ type rule struct {
 
 const megabyte = 1 << 20
 
+// inputs are the rules that depend on the version, made once.
+type inputs struct {
+	newAlert, alert, promote, newCase, kase, observable map[string]rule
+}
+
 var tagRule = rule{kind: "text", min: 1, max: 128}
 
 func text(least, most int) rule { return rule{kind: "text", min: least, max: most} }
@@ -130,27 +135,37 @@ func length(s string) int {
 }
 
 // check holds an input against rules and returns its values: texts as string, numbers and dates as int64, tags as
-// []string, lists and the rest as raw JSON. It returns what is wrong, in an order that does not change.
+// []string, lists and the rest as raw JSON. Of several mistakes it tells the one in the first field by name.
 func check(in map[string]json.RawMessage, rules map[string]rule) (doc, string) {
-	for _, name := range slices.Sorted(maps.Keys(rules)) {
-		if raw, ok := in[name]; rules[name].required && (!ok || string(raw) == "null") {
-			return nil, "Attribute " + name + " is required"
+	first, complaint := "", ""
+	blame := func(name, text string) {
+		if complaint == "" || name < first {
+			first, complaint = name, text
 		}
 	}
-	out := doc{}
-	for _, name := range slices.Sorted(maps.Keys(in)) {
+	for name, r := range rules {
+		if raw, ok := in[name]; r.required && (!ok || string(raw) == "null") {
+			blame(name, "Attribute "+name+" is required")
+		}
+	}
+	out := make(doc, len(in)+16)
+	for name, raw := range in {
 		r, known := rules[name]
 		if !known {
-			return nil, "Unknown attribute " + name
-		}
-		if string(in[name]) == "null" {
+			blame(name, "Unknown attribute "+name)
 			continue
 		}
-		v, bad := r.value(in[name])
+		if string(raw) == "null" {
+			continue
+		}
+		v, bad := r.value(raw)
 		if bad != "" {
-			return nil, "Invalid format for " + name + ": " + bad
+			blame(name, "Invalid format for "+name+": "+bad)
 		}
 		out[name] = v
+	}
+	if complaint != "" {
+		return nil, complaint
 	}
 	return out, ""
 }

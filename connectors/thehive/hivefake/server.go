@@ -115,6 +115,7 @@ type Options struct {
 type Server struct {
 	opt     Options
 	version [3]int
+	rules   inputs
 	kit     *fakekit.Kit
 
 	mu      sync.Mutex
@@ -171,6 +172,10 @@ func New(o Options) *Server {
 	for i, part := range strings.SplitN(o.Version, ".", 3) {
 		digits, _, _ := strings.Cut(part, "-")
 		s.version[i], _ = strconv.Atoi(digits) // a version that is no number counts as 0
+	}
+	s.rules = inputs{
+		newAlert: s.newAlertRules(), alert: s.changedAlertRules(), promote: s.promoteRules(), newCase: s.newCaseRules(),
+		kase: s.changedCaseRules(), observable: s.observableRules(),
 	}
 	s.kit = fakekit.New(o.Now, o.Seed, failed)
 	s.kit.Type = "application/json"

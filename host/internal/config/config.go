@@ -154,9 +154,8 @@ func readFile(path string) ([]byte, error) {
 	if err == nil && info.Size() > yamldoc.MaxBytes {
 		return make([]byte, yamldoc.MaxBytes+1), nil // the parser says what the limit is
 	}
-	b, err := os.ReadFile(path) //nolint:gosec // the operator names it
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
+	b, err := os.ReadFile(path)
+	if pe, ok := errors.AsType[*fs.PathError](err); ok {
 		return nil, pe.Err
 	}
 	return b, err

@@ -24,7 +24,7 @@ const credentialKey = "credential"
 
 // Polling faster than this buys nothing but throttling.
 const (
-	minPoll = 5 * time.Second
+	minPoll = time.Second
 	maxPoll = 24 * time.Hour
 )
 

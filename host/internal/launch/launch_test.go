@@ -139,12 +139,24 @@ func TestStartFailures(t *testing.T) {
 	}
 }
 
+func TestTerminationDrains(t *testing.T) {
+	t.Parallel()
+	log := newLogbook()
+	p := start(t, newHost(t, launch.Options{Logger: log.logger()}), connector)
+	if err := syscall.Kill(p.PID(), syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	if s := p.Exit().Status; s != "exit status 0" {
+		t.Errorf("it ended with %s", p.Exit())
+	}
+	log.await(t, "text=drained")
+}
+
 func TestHungConnectorIsKilled(t *testing.T) {
 	t.Parallel()
 	p := start(t, newHost(t, launch.Options{}), connector)
-	if err := syscall.Kill(p.PID(), syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stopProcess(t, p.PID())
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
 	p.Stop(ctx, 100*time.Millisecond)
@@ -198,9 +210,7 @@ func TestSurvivorsAreEndedByTheNextHost(t *testing.T) {
 	if _, err := fmt.Sscan(pid, &n); err != nil {
 		t.Fatal(err)
 	}
-	if err := syscall.Kill(n, syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	stopProcess(t, n)
 	if err := cmd.Process.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -258,6 +268,32 @@ func shortDir(t *testing.T) string {
 	t.Cleanup(func() { _ = os.RemoveAll(d) })
 	dir := filepath.Join(d, "run")
 	return dir
+}
+
+// stopProcess stops a process and returns once none of it runs: the signal alone takes its time.
+func stopProcess(t *testing.T, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		states, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		running := false
+		for _, f := range states {
+			b, err := os.ReadFile(f)
+			running = running || err == nil && !strings.Contains(string(b), ") T ")
+		}
+		if !running {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("the process does not stop")
+		}
+	}
 }
 
 // awaitGone waits until no process has the id, or only one that waits to be reaped by somebody else.

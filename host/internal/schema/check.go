@@ -24,13 +24,21 @@ type Checker struct {
 	// If it says true, the value is not looked at further.
 	Visit func(n *yamldoc.Node, s *Schema, path string, required bool) bool
 	Out   *diag.List
+
+	left *int // values and schemas still to be compared
 }
+
+// maxWork bounds a check: a hostile schema can ask for as much work as it likes.
+const maxWork = 100_000
 
 // Check reports everything wrong with n.
 func (c *Checker) Check(n *yamldoc.Node, s *Schema, path string) { c.value(n, s, path, true, 0) }
 
 func (c *Checker) value(n *yamldoc.Node, s *Schema, path string, required bool, depth int) {
-	if s == nil || depth > yamldoc.MaxDepth {
+	if c.left == nil {
+		c.left = new(maxWork)
+	}
+	if *c.left--; s == nil || depth > yamldoc.MaxDepth || *c.left < 0 {
 		return
 	}
 	if c.Visit != nil && c.Visit(n, s, path, required) {
@@ -64,7 +72,7 @@ func (c *Checker) anyOf(n *yamldoc.Node, s *Schema, path string, required bool, 
 	var best diag.List
 	for i, branch := range s.AnyOf {
 		var found diag.List
-		sub := Checker{What: c.What, Visit: c.Visit, Out: &found}
+		sub := Checker{What: c.What, Visit: c.Visit, Out: &found, left: c.left}
 		sub.value(n, branch, path, required, depth+1)
 		if !found.HasErrors() {
 			return

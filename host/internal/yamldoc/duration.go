@@ -36,7 +36,7 @@ func ParseDuration(s string) (time.Duration, error) {
 		if err != nil {
 			return 0, errDuration(s)
 		}
-		days, rest = time.Duration(n)*24*time.Hour, after //nolint:gosec // 16 bits
+		days, rest = time.Duration(n)*24*time.Hour, after
 		if rest == "" {
 			return days, nil
 		}

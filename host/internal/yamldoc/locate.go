@@ -9,29 +9,39 @@ import (
 
 // At returns the place of the character with that index (in runes) of a string scalar's Text: quotes, escapes, folding
 // and block indentation are taken into account. If the text cannot be followed, it is the place of the scalar.
-func (n *Node) At(rune int) diag.Pos {
+func (n *Node) At(char int) diag.Pos {
 	if n == nil || n.Kind != Scalar || n.doc == nil || n.Pos.Line < 1 || n.Pos.Line > len(n.doc.lines) {
+		return n.place()
+	}
+	if !n.traced {
+		n.traced = true
+		t := tracer{doc: n.doc, want: []int32(n.Text), line: n.Pos.Line, col: n.Pos.Col}
+		var ok bool
+		switch n.Style {
+		case Literal, Folded:
+			ok = t.block()
+		default:
+			ok = t.flow(n.Style)
+		}
+		if ok {
+			n.trace = t.at
+		}
+	}
+	switch at := n.trace; {
+	case char < 0 || char > len(at) || len(at) == 0:
 		return n.Pos
-	}
-	t := tracer{doc: n.doc, want: []int32(nil), line: n.Pos.Line, col: n.Pos.Col}
-	for _, r := range n.Text {
-		t.want = append(t.want, r)
-	}
-	ok := false
-	switch n.Style {
-	case Literal, Folded:
-		ok = t.block()
+	case char == len(at):
+		return diag.Pos{File: n.doc.file, Line: at[char-1][0], Col: at[char-1][1] + 1}
 	default:
-		ok = t.flow(n.Style)
+		return diag.Pos{File: n.doc.file, Line: at[char][0], Col: at[char][1]}
 	}
-	if !ok || rune < 0 || rune > len(t.at) || len(t.at) == 0 {
-		return n.Pos
+}
+
+func (n *Node) place() diag.Pos {
+	if n == nil {
+		return diag.Pos{}
 	}
-	if rune == len(t.at) {
-		last := t.at[rune-1]
-		return diag.Pos{File: n.doc.file, Line: last[0], Col: last[1] + 1}
-	}
-	return diag.Pos{File: n.doc.file, Line: t.at[rune][0], Col: t.at[rune][1]}
+	return n.Pos
 }
 
 // tracer reads a scalar again in its source and notes where each character of its text stands. It knows the text, so
@@ -52,9 +62,15 @@ func (t *tracer) next() (rune, bool) {
 	return 0, false
 }
 
+// row returns the current line, and where its last word ends.
+func (t *tracer) row() ([]rune, int) {
+	s := t.doc.lines[t.line-1]
+	return []rune(s), len([]rune(strings.TrimRight(s, " \t")))
+}
+
 // flow follows plain and quoted scalars.
 func (t *tracer) flow(style Style) bool {
-	row := []rune(t.doc.lines[t.line-1])
+	row, end := t.row()
 	i := t.col - 1
 	if style != Plain {
 		i++ // the quote
@@ -64,8 +80,7 @@ func (t *tracer) flow(style Style) bool {
 		if !more {
 			return true
 		}
-		rest := strings.TrimSpace(string(row[min(i, len(row)):]))
-		if rest == "" && (i >= len(row) || (w == ' ' || w == '\n')) && !(style == Double && i < len(row) && w == ' ') {
+		if i >= end && (i >= len(row) || (w == ' ' || w == '\n')) && !(style == Double && i < len(row) && w == ' ') {
 			// A line break: folded to a space, or to one line feed per empty line.
 			line, col := t.line, min(i, len(row))+1
 			empty := 0
@@ -74,8 +89,7 @@ func (t *tracer) flow(style Style) bool {
 				if t.line > len(t.doc.lines) {
 					return false
 				}
-				row = []rune(t.doc.lines[t.line-1])
-				if strings.TrimSpace(string(row)) != "" {
+				if row, end = t.row(); end > 0 {
 					break
 				}
 				empty++
@@ -113,7 +127,7 @@ func (t *tracer) flow(style Style) bool {
 				if t.line > len(t.doc.lines) {
 					return false
 				}
-				row = []rune(t.doc.lines[t.line-1])
+				row, end = t.row()
 				i = len(row) - len([]rune(strings.TrimLeft(string(row), " \t")))
 				continue
 			}

@@ -34,7 +34,7 @@ const (
 	Folded
 )
 
-// Node is a value in a document. It must not be changed. A node that is reached through an alias has the place of its
+// Node is a value in a document. It must not be changed, nor be used by several goroutines at once. A node that is reached through an alias has the place of its
 // anchor.
 type Node struct {
 	Kind    Kind
@@ -45,8 +45,10 @@ type Node struct {
 	Items   []*Node // of a list
 	Entries []Entry // of a map, in the order written
 
-	size int
-	doc  *document
+	size   int
+	doc    *document
+	traced bool     // At was asked
+	trace  [][2]int // line and column of each character of Text, if they could be found
 }
 
 // Entry is one key of a map.

@@ -58,13 +58,10 @@ func Parse(file string, data []byte) (*Node, diag.List) {
 	return n, out
 }
 
-func splitLines(s string) []string {
-	lines := strings.Split(s, "\n")
-	for i, l := range lines {
-		lines[i] = strings.TrimSuffix(l, "\r")
-	}
-	return lines
-}
+// lineBreaks are what YAML counts as one, beside CR LF.
+var lineBreaks = strings.NewReplacer("\r\n", "\n", "\r", "\n", "\u0085", "\n", "\u2028", "\n", "\u2029", "\n")
+
+func splitLines(s string) []string { return strings.Split(lineBreaks.Replace(s), "\n") }
 
 func badUTF8(file string, data []byte) diag.Pos {
 	pos := diag.Pos{File: file, Line: 1, Col: 1}

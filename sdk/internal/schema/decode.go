@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"math"
 	"reflect"
 	"strconv"
 	"sync"
@@ -53,7 +54,7 @@ func decode(n *node, b []byte, v reflect.Value) []plugin.Violation {
 	d.src = *bytes.NewBuffer(b) // read in place: the tokenizer does not copy from a Buffer
 	d.in.Reset(&d.src)
 	d.bad, d.more = nil, 0
-	err := d.value(n, v, false)
+	err := d.value(n, v)
 	if err == nil {
 		if _, err = d.in.ReadToken(); err == nil {
 			d.reportAt("", "must be one JSON value; there is more behind it")
@@ -132,11 +133,10 @@ func (d *decoder) wrong(want string) error {
 	return nil
 }
 
-// value reads one value. Only errors of the tokenizer come back; violations are collected. An optional null leaves v as
-// it is, with its default.
-func (d *decoder) value(n *node, v reflect.Value, optional bool) error {
+// value reads one value. Only errors of the tokenizer come back; violations are collected.
+func (d *decoder) value(n *node, v reflect.Value) error {
 	k := d.in.PeekKind()
-	if k == 'n' && (optional || n.kind == kindPtr) && n.kind != kindRaw && n.kind != kindAny && n.kind != kindCustom {
+	if k == 'n' && n.kind == kindPtr {
 		_, err := d.in.ReadToken()
 		return err
 	}
@@ -145,7 +145,7 @@ func (d *decoder) value(n *node, v reflect.Value, optional bool) error {
 		if v.IsNil() {
 			v.Set(reflect.New(n.elem.typ))
 		}
-		return d.value(n.elem, v.Elem(), false)
+		return d.value(n.elem, v.Elem())
 	case kindObject:
 		if k != '{' {
 			return d.wrong("an object")
@@ -223,7 +223,7 @@ func (d *decoder) object(n *node, v reflect.Value) error {
 		} else {
 			few |= 1 << i
 		}
-		if err := d.value(f.node, v.FieldByIndex(f.path), false); err != nil {
+		if err := d.value(f.node, v.FieldByIndex(f.path)); err != nil {
 			return err
 		}
 	}
@@ -316,7 +316,7 @@ func (d *decoder) mapping(n *node, v reflect.Value) error {
 		}
 		key := reflect.ValueOf(name.String()).Convert(n.typ.Key())
 		e := reflect.New(n.elem.typ).Elem()
-		if err := d.value(n.elem, e, false); err != nil {
+		if err := d.value(n.elem, e); err != nil {
 			return err
 		}
 		m.SetMapIndex(key, e)
@@ -335,7 +335,7 @@ func (d *decoder) list(n *node, v reflect.Value) error {
 		v.Grow(1)
 		v.SetLen(i + 1)
 		v.Index(i).SetZero()
-		if err := d.value(n.elem, v.Index(i), false); err != nil {
+		if err := d.value(n.elem, v.Index(i)); err != nil {
 			return err
 		}
 	}
@@ -353,52 +353,64 @@ func (d *decoder) number(n *node, v reflect.Value) error {
 	if err != nil {
 		return err
 	}
-	f, ferr := strconv.ParseFloat(string(raw), 64)
-	if ferr != nil && n.typ != typeNumber {
-		d.report("is out of range: " + quoteRaw(string(raw)))
-		return nil
-	}
+	text := string(raw)
+	f, ferr := strconv.ParseFloat(text, 64)
+	why := ""
 	switch {
 	case n.typ == typeNumber:
-		v.SetString(string(raw))
+		v.SetString(text)
+	case ferr != nil:
+		why = "is out of range: " + quoteRaw(text)
+	case n.kind == kindFloat && v.OverflowFloat(f):
+		why = "is out of range: " + quoteRaw(text)
 	case n.kind == kindFloat:
-		if v.OverflowFloat(f) {
-			d.report("is out of range: " + quoteRaw(string(raw)))
-			return nil
-		}
 		v.SetFloat(f)
 	case n.kind == kindInt:
-		i, err := strconv.ParseInt(string(raw), 10, 64)
-		if err != nil && f == float64(int64(f)) && exact(f) {
-			i, err = int64(f), nil // 1e3 and 1.0 are whole numbers too
-		}
-		if err != nil || v.OverflowInt(i) {
-			d.report(notWhole(f, raw))
-			return nil
+		i, ok := wholeInt(text, f)
+		if !ok || v.OverflowInt(i) {
+			why = notWhole(f, text)
+			break
 		}
 		v.SetInt(i)
-	case n.kind == kindUint:
-		i, err := strconv.ParseUint(string(raw), 10, 64)
-		if err != nil && f >= 0 && f == float64(uint64(f)) && exact(f) {
-			i, err = uint64(f), nil
+	default:
+		u, ok := wholeUint(text, f)
+		if !ok || v.OverflowUint(u) {
+			why = notWhole(f, text)
+			break
 		}
-		if err != nil || v.OverflowUint(i) {
-			d.report(notWhole(f, raw))
-			return nil
-		}
-		v.SetUint(i)
+		v.SetUint(u)
 	}
-	if why := n.rules.number(f, string(raw)); why != "" {
+	if why == "" {
+		why = n.rules.number(f, text)
+	}
+	if why != "" {
 		d.report(why)
 	}
 	return nil
 }
 
-func notWhole(f float64, raw []byte) string {
-	if f == float64(int64(f)) {
-		return "is out of range: " + quoteRaw(string(raw))
+// wholeInt reads a whole number; 1e3 and 1.0 are whole numbers too.
+func wholeInt(text string, f float64) (int64, bool) {
+	i, err := strconv.ParseInt(text, 10, 64)
+	if err == nil {
+		return i, true
 	}
-	return "must be a whole number, got " + quoteRaw(string(raw))
+	return int64(f), exact(f) && f == math.Trunc(f)
+}
+
+func wholeUint(text string, f float64) (uint64, bool) {
+	u, err := strconv.ParseUint(text, 10, 64)
+	if err == nil {
+		return u, true
+	}
+	return uint64(max(0, f)), f >= 0 && exact(f) && f == math.Trunc(f)
+}
+
+func notWhole(f float64, text string) string {
+	if f == math.Trunc(f) {
+		return "is out of range: " + quoteRaw(text)
+	}
+	return "must be a whole number, got " + quoteRaw(text)
 }
 
 func (d *decoder) raw(n *node, v reflect.Value) error {
@@ -410,16 +422,14 @@ func (d *decoder) raw(n *node, v reflect.Value) error {
 	case kindRaw:
 		v.SetBytes(bytes.Clone(raw))
 	case kindAny:
-		x, err := decodeAny(raw)
-		if err != nil {
+		switch x, err := decodeAny(raw); {
+		case err != nil:
 			d.report(clip(err.Error()))
-			return nil
-		}
-		if x == nil {
+		case x == nil:
 			v.SetZero()
-			return nil
+		default:
+			v.Set(reflect.ValueOf(x))
 		}
-		v.Set(reflect.ValueOf(x))
 	default:
 		if err := v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(bytes.Clone(raw)); err != nil {
 			d.report("cannot be read: " + clip(err.Error()))

@@ -3,6 +3,7 @@ package schema
 import (
 	"encoding"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -348,7 +349,7 @@ func defaultJSON(n *node, text string) ([]byte, error) {
 	case kindString, kindDuration, kindTime, kindText, kindBytes:
 		return json.Marshal(text)
 	case kindSecret:
-		return nil, fmt.Errorf("a secret has no default")
+		return nil, errors.New("a secret has no default")
 	case kindList:
 		if !strings.HasPrefix(text, "[") {
 			var items []json.RawMessage
@@ -364,7 +365,7 @@ func defaultJSON(n *node, text string) ([]byte, error) {
 	default:
 	}
 	if !json.Valid([]byte(text)) {
-		return nil, fmt.Errorf("is no JSON")
+		return nil, errors.New("is no JSON")
 	}
 	return []byte(text), nil
 }

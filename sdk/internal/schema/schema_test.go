@@ -57,30 +57,30 @@ type everything struct {
 	When     string          `json:"when" cw:"format=date-time"`
 }
 
-func compile(t testing.TB, v any, use Use) *Plan {
-	t.Helper()
+func compile(tb testing.TB, v any, use Use) *Plan {
+	tb.Helper()
 	p, err := Compile(reflect.TypeOf(v), use)
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return p
 }
 
 // validator compiles a schema with an independent implementation.
-func validator(t testing.TB, text []byte) *jsonschema.Schema {
-	t.Helper()
+func validator(tb testing.TB, text []byte) *jsonschema.Schema {
+	tb.Helper()
 	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
 	if err != nil {
-		t.Fatalf("schema is no JSON: %v\n%s", err, text)
+		tb.Fatalf("schema is no JSON: %v\n%s", err, text)
 	}
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
 	if err := c.AddResource("mem:schema", doc); err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	s, err := c.Compile("mem:schema")
 	if err != nil {
-		t.Fatalf("not a JSON Schema: %v\n%s", err, text)
+		tb.Fatalf("not a JSON Schema: %v\n%s", err, text)
 	}
 	return s
 }
@@ -145,11 +145,11 @@ func TestEveryKind(t *testing.T) {
 	}
 }
 
-func decodeFor(t testing.TB, s string) any {
-	t.Helper()
+func decodeFor(tb testing.TB, s string) any {
+	tb.Helper()
 	v, err := jsonschema.UnmarshalJSON(strings.NewReader(s))
 	if err != nil {
-		t.Fatal(err)
+		tb.Fatal(err)
 	}
 	return v
 }

@@ -17,7 +17,7 @@ func (p *Plan) Secrets(v any) []string {
 func gather(n *node, v reflect.Value, found *[]string) {
 	switch n.kind {
 	case kindSecret:
-		if s, ok := v.Interface().(plugin.Secret); ok && !s.IsZero() {
+		if s, ok := reflect.TypeAssert[plugin.Secret](v); ok && !s.IsZero() {
 			*found = append(*found, s.Reveal())
 		}
 	case kindPtr:

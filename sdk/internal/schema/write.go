@@ -11,7 +11,7 @@ import (
 const dialect = "https://json-schema.org/draft/2020-12/schema"
 
 // SecretKey marks a secret property in a schema.
-const SecretKey = "x-casewire-secret"
+const SecretKey = "x-casewire-secret" //nolint:gosec // the name of a mark, no credential
 
 // Extra is a property that is added to a written object schema.
 type Extra struct {
@@ -26,7 +26,7 @@ func (p *Plan) SchemaWith(x Extra) []byte { return p.write(&x) }
 // Fragment returns the schema without the dialect, to stand inside another.
 func (p *Plan) Fragment() []byte {
 	w := writer{use: p.use}
-	w.node(p.root, nil, nil)
+	w.node(p.root, nil)
 	return w.b.Bytes()
 }
 
@@ -72,9 +72,9 @@ func (w *writer) value(v any) {
 	w.b.Truncate(w.b.Len() - 1)
 }
 
-func (w *writer) node(n *node, f *field, x *Extra) {
+func (w *writer) node(n *node, f *field) {
 	w.open()
-	w.body(n, f, x)
+	w.body(n, f, nil)
 	w.b.WriteByte('}')
 }
 
@@ -115,10 +115,10 @@ func (w *writer) body(n *node, f *field, x *Extra) {
 			w.extra(x)
 		}
 		w.key("additionalProperties")
-		w.node(n.elem, nil, nil)
+		w.node(n.elem, nil)
 	case kindList:
 		w.key("items")
-		w.node(n.elem, nil, nil)
+		w.node(n.elem, nil)
 	case kindRaw, kindAny, kindCustom:
 		if x != nil {
 			w.member("type", "object")
@@ -164,7 +164,7 @@ func (w *writer) object(n *node, x *Extra) {
 	for i := range n.fields {
 		f := &n.fields[i]
 		w.key(f.name)
-		w.node(f.node, f, nil)
+		w.node(f.node, f)
 		if f.required {
 			required = append(required, f.name)
 		}
