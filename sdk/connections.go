@@ -149,6 +149,7 @@ func (s *server) upsert(ctx context.Context, u *connectorv1.ConnectionConfig) er
 	}
 	c.refs.Store(1)
 	env := Env{Connection: c.name, Tenant: c.tenant, State: u.GetState(), Hooks: map[string]HookEndpoint{}, SaveState: c.saveState}
+	env.Logger = s.log.With("connection", c.name)
 	for _, h := range u.GetHooks() {
 		env.Hooks[h.GetTrigger()] = HookEndpoint{URL: h.GetUrl(), Secret: plugin.NewSecret(string(h.GetSecret()))}
 	}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(serveSelf) != "" {
+		serveTestConnector()
+	}
 	slog.SetDefault(slog.New(slog.DiscardHandler)) // panics under test are logged with their stacks
 	goleak.VerifyTestMain(m)
 }

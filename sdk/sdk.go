@@ -3,6 +3,7 @@ package sdk
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"net/http"
 	"time"
 )
@@ -49,6 +50,8 @@ type Env struct {
 	State []byte
 	// SaveState hands new state to the host. It is durable when the call or batch during which it was saved is.
 	SaveState func([]byte)
+	// Logger reaches the host's log; it names the connection.
+	Logger *slog.Logger
 }
 
 // HookEndpoint is where a vendor can post to a trigger.

@@ -12,6 +12,7 @@ import (
 	"math"
 	"reflect"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -414,62 +415,92 @@ func notWhole(f float64, text string) string {
 }
 
 func (d *decoder) raw(n *node, v reflect.Value) error {
+	if n.kind == kindAny {
+		x, err := d.free()
+		if err != nil {
+			return err
+		}
+		if x == nil {
+			v.SetZero()
+		} else {
+			v.Set(reflect.ValueOf(x))
+		}
+		return nil
+	}
 	raw, err := d.in.ReadValue()
 	if err != nil {
 		return err
 	}
-	switch n.kind {
-	case kindRaw:
+	if n.kind == kindRaw {
 		v.SetBytes(bytes.Clone(raw))
-	case kindAny:
-		switch x, err := decodeAny(raw); {
-		case err != nil:
-			d.report(clip(err.Error()))
-		case x == nil:
-			v.SetZero()
-		default:
-			v.Set(reflect.ValueOf(x))
-		}
-	default:
-		if err := v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(bytes.Clone(raw)); err != nil {
-			d.report("cannot be read: " + clip(err.Error()))
-		}
+		return nil
+	}
+	if err := v.Addr().Interface().(json.Unmarshaler).UnmarshalJSON(bytes.Clone(raw)); err != nil {
+		d.report("cannot be read: " + clip(err.Error()))
 	}
 	return nil
 }
 
-// decodeAny decodes as encoding/json does, except for numbers that float64 cannot hold.
-func decodeAny(raw []byte) (any, error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	dec.UseNumber()
-	var x any
-	if err := dec.Decode(&x); err != nil {
-		return nil, err
+// free reads a value of no declared type as encoding/json does, except for numbers that float64 cannot hold. The
+// tokenizer bounds the nesting.
+func (d *decoder) free() (any, error) {
+	switch d.in.PeekKind() {
+	case '{':
+		if _, err := d.in.ReadToken(); err != nil {
+			return nil, err
+		}
+		m := map[string]any{}
+		for d.in.PeekKind() != '}' {
+			name, err := d.in.ReadToken()
+			if err != nil {
+				return nil, err
+			}
+			key := name.String()
+			if m[key], err = d.free(); err != nil {
+				return nil, err
+			}
+		}
+		_, err := d.in.ReadToken()
+		return m, err
+	case '[':
+		if _, err := d.in.ReadToken(); err != nil {
+			return nil, err
+		}
+		list := []any{}
+		for d.in.PeekKind() != ']' {
+			x, err := d.free()
+			if err != nil {
+				return nil, err
+			}
+			list = append(list, x)
+		}
+		_, err := d.in.ReadToken()
+		return list, err
+	case '0':
+		raw, err := d.in.ReadValue()
+		return freeNumber(string(raw)), err
+	default:
+		tok, err := d.in.ReadToken()
+		if err != nil {
+			return nil, err
+		}
+		switch tok.Kind() {
+		case '"':
+			return tok.String(), nil
+		case 't', 'f':
+			return tok.Bool(), nil
+		default:
+			return nil, nil
+		}
 	}
-	return relax(x), nil
 }
 
-func relax(x any) any {
-	switch t := x.(type) {
-	case json.Number:
-		f, err := t.Float64()
-		if err != nil {
-			return t
-		}
-		if !exact(f) && !bytes.ContainsAny([]byte(t), ".eE") {
-			return t
-		}
-		return f
-	case []any:
-		for i := range t {
-			t[i] = relax(t[i])
-		}
-	case map[string]any:
-		for k, v := range t {
-			t[k] = relax(v)
-		}
+func freeNumber(text string) any {
+	f, err := strconv.ParseFloat(text, 64)
+	if err != nil || !exact(f) && !strings.ContainsAny(text, ".eE") {
+		return json.Number(text)
 	}
-	return x
+	return f
 }
 
 // text reads what is a string in JSON.
