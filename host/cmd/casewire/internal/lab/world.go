@@ -273,10 +273,12 @@ var alertID = regexp.MustCompile(`/alerts/(sn[0-9a-f-]{36})`)
 func (w *World) IssuesByAlert() map[string]int {
 	n := map[string]int{}
 	for key := range w.Jira.Ledger().Issues {
-		fields, _ := w.Jira.Issue(key)["fields"].(map[string]any)
-		text, _ := fields["description"].(string)
-		if m := alertID.FindStringSubmatch(text); m != nil {
-			n[m[1]]++
+		text, err := json.Marshal(w.Jira.Issue(key))
+		if err != nil {
+			continue // it would show as lost
+		}
+		if m := alertID.FindSubmatch(text); m != nil {
+			n[string(m[1])]++
 		}
 	}
 	return n
