@@ -88,7 +88,7 @@ func storm(ctx context.Context, url string, n int, d time.Duration, tag string) 
 						first = err
 					}
 					mu.Unlock()
-					return
+					break
 				}
 				mine = append(mine, time.Since(begin))
 			}
