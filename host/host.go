@@ -69,7 +69,8 @@ func New(o Options) (*Host, error) {
 	return h, nil
 }
 
-// Connection, Connections and Connector make the host a flow.Catalog, by which flows are checked before anything starts.
+// Connection describes the connector behind a connection; with Connections and Connector it makes the host a
+// flow.Catalog, by which flows are checked before anything starts.
 func (h *Host) Connection(name string) (*connectorv1.DescribeResponse, bool) {
 	for _, c := range h.opts.Connections {
 		if c.Name == name {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -30,9 +31,7 @@ func (h *Host) Status(ctx context.Context) (Status, error) {
 		in.mu.Lock()
 		t := in.status
 		t.Refused = make(map[string]int, len(in.status.Refused))
-		for k, v := range in.status.Refused {
-			t.Refused[k] = v
-		}
+		maps.Copy(t.Refused, in.status.Refused)
 		in.mu.Unlock()
 		s.Triggers = append(s.Triggers, t)
 	}

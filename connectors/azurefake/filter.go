@@ -62,10 +62,10 @@ func (p *filterParser) next() {
 	if p.src == "" {
 		return
 	}
-	switch c := p.src[0]; {
-	case c == '(' || c == ')' || c == ',':
+	switch c := p.src[0]; c {
+	case '(', ')', ',':
 		p.tok, p.src = p.src[:1], p.src[1:]
-	case c == '\'':
+	case '\'':
 		var b strings.Builder
 		rest := p.src[1:]
 		for {

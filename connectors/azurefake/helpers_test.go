@@ -27,6 +27,7 @@ func newFake(t *testing.T, o Options) *Server {
 
 // graph returns a client with a token for Graph, logs one for Log Analytics.
 func graph(t *testing.T, s *Server) *client { return signIn(t, s, "https://graph.microsoft.com") }
+
 func logsOf(t *testing.T, s *Server) *client {
 	return signIn(t, s, "https://api.loganalytics.io")
 }

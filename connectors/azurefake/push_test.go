@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -329,9 +330,7 @@ func TestSubscriptionRefusals(t *testing.T) {
 		"unknown query options": {"resource": "security/alerts_v2?$top=3"},
 	} {
 		body := subscribe("https://hooks.example/n", time.Hour)
-		for k, v := range change {
-			body[k] = v
-		}
+		maps.Copy(body, change)
 		if got := c.want(400, "POST", "/v1.0/subscriptions", body); code(got) != "InvalidRequest" {
 			t.Errorf("%s: %v", name, got)
 		}

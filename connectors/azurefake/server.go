@@ -191,7 +191,7 @@ func (s *Server) Close() {
 	s.opt.PushClient.CloseIdleConnections()
 }
 
-// Tenant, ClientID and ClientSecret return the first tenant and the credentials of the first app.
+// Tenant returns the first tenant.
 func (s *Server) Tenant() string { return s.opt.Tenants[0] }
 
 // ClientID returns the id of the first app.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
 	"mime"
 	"net/http"
 	"net/netip"
@@ -42,7 +43,6 @@ type subscriptions struct {
 	mu     sync.Mutex
 	byID   map[string]*subscription
 	push   Push
-	refuse bool
 	ledger *subLedger
 }
 
@@ -245,9 +245,7 @@ func (s *Server) describe(sub *subscription) map[string]json.RawMessage {
 		"creatorId":          quote(sub.app),
 		"expirationDateTime": quote(sub.expires.Format(stamp)),
 	}
-	for name, raw := range sub.fields {
-		out[name] = raw
-	}
+	maps.Copy(out, sub.fields)
 	return out
 }
 

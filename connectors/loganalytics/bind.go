@@ -2,6 +2,7 @@ package loganalytics
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -166,7 +167,7 @@ func quote(s string) (string, error) {
 		case r == '\t':
 			b.WriteString(`\t`)
 		case r == 0:
-			return "", fmt.Errorf("a NUL character cannot be bound")
+			return "", errors.New("a NUL character cannot be bound")
 		case r < 0x20 || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029:
 			fmt.Fprintf(&b, `\u%04x`, r)
 		default:

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/grpc/codes"
@@ -78,12 +79,14 @@ type queryError struct {
 
 func (e *queryError) text() string {
 	s := e.Code + ": " + e.Message
+	var sSb81 strings.Builder
 	for _, d := range e.Details {
-		s += "; " + d.Message
+		sSb81.WriteString("; " + d.Message)
 		if d.Inner != nil {
-			s += " (" + d.Inner.Code + " " + d.Inner.Message + ")"
+			sSb81.WriteString(" (" + d.Inner.Code + " " + d.Inner.Message + ")")
 		}
 	}
+	s += sSb81.String()
 	if e.Inner != nil {
 		s += "; " + e.Inner.text()
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,7 +53,7 @@ type ListSummary struct {
 }
 
 func (c *Client) listAlerts(ctx context.Context, in ListInput, emit func(map[string]any) error) (ListSummary, error) {
-	q := url.Values{"$top": {fmt.Sprint(min(in.Max, c.cfg.PageSize))}}
+	q := url.Values{"$top": {strconv.Itoa(min(in.Max, c.cfg.PageSize))}}
 	if in.Filter != "" {
 		q.Set("$filter", in.Filter)
 	}
@@ -209,8 +210,7 @@ func hostOf(base string) string {
 
 // rename points a configuration error of a shared part at the property of this connector.
 func rename(err error, field string) error {
-	var e *sdk.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*sdk.Error](err); ok {
 		for i := range e.Violations {
 			if e.Violations[i].Field == "base_url" || e.Violations[i].Field == "/base_url" {
 				e.Violations[i].Field = field

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"time"
 
 	"github.com/casewire/casewire/sdk"
@@ -61,7 +62,7 @@ func (c *Client) poll(ctx context.Context, cur cursor, emit func(sdk.Page[cursor
 		filter += " and (" + c.cfg.Filter + ")"
 	}
 	first := rest.Request{Method: http.MethodGet, Path: "/v1.0/security/alerts_v2", Query: url.Values{
-		"$filter": {filter}, "$top": {fmt.Sprint(c.cfg.PageSize)},
+		"$filter": {filter}, "$top": {strconv.Itoa(c.cfg.PageSize)},
 	}}
 	for page, err := range c.api.Pages(ctx, first, nextLink) {
 		if err != nil {

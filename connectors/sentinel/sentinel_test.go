@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -48,9 +49,7 @@ func newBench(t *testing.T, o azurefake.Options, more settings) *bench {
 		"credential": settings{"tenant_id": b.graph.Tenant(), "client_id": b.graph.ClientID(), "client_secret": b.graph.ClientSecret(), "authority_url": api.URL},
 		"graph_url":  api.URL, "graph_scope": "https://graph.microsoft.com/.default",
 	}
-	for k, v := range more {
-		config[k] = v
-	}
+	maps.Copy(config, more)
 	b.Harness = sdktest.Open(t, sentinel.Connector(), config, sdktest.Options{
 		Name: "alerts", Hooks: map[string]sdk.HookEndpoint{"alerts": {URL: b.hook, Secret: sdk.NewSecret("a hook secret of the host")}},
 	})

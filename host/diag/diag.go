@@ -57,7 +57,7 @@ func (d Diagnostic) String() string {
 }
 
 // List is many findings.
-type List []Diagnostic
+type List []Diagnostic //nolint:errname // a list first, an error when there is one in it
 
 // Errorf adds an error.
 func (l *List) Errorf(pos Pos, path, hint, format string, args ...any) {

@@ -10,7 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -90,7 +90,7 @@ func (a *api) operator(next func(http.ResponseWriter, *http.Request) error) http
 func fail(w http.ResponseWriter, status int, title, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(problem{status, title, detail}) //nolint:errcheck // the caller is gone then
+	_ = json.NewEncoder(w).Encode(problem{status, title, detail})
 }
 
 func answer(w http.ResponseWriter, v any) error {
@@ -231,6 +231,6 @@ func sorted[K ~string, V any](m map[K]V) []K {
 	for k := range m {
 		keys = append(keys, k)
 	}
-	sort.Slice(keys, func(i, j int) bool { return keys[i] < keys[j] })
+	slices.Sort(keys)
 	return keys
 }

@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -40,7 +41,7 @@ type Reply struct {
 
 // With returns the reply with one more header.
 func (r Reply) With(name, value string) Reply {
-	r.Header = append(r.Header[:len(r.Header):len(r.Header)], [2]string{name, value})
+	r.Header = append(slices.Clip(r.Header), [2]string{name, value})
 	return r
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -121,9 +122,7 @@ func fields(more map[string]any) map[string]any {
 func (c *client) search(jql string, more map[string]any) []string {
 	c.t.Helper()
 	body := map[string]any{"jql": jql}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	return ids(c.get(200, "POST", "/rest/api/2/search/jql", body))
 }
 

@@ -500,5 +500,5 @@ func (p *jqlParser) date(v string) (time.Time, bool) {
 	if rest == "" || total == 0 && !strings.Contains(rest, "0") {
 		return time.Time{}, false
 	}
-	return p.now.Add(sign * total), true
+	return p.now.Add(total * time.Duration(int64(sign))), true
 }

@@ -242,7 +242,7 @@ func (s *Server) run(q *query, reconcile []int64) []*entry {
 }
 
 func (o order) compare(a, b *entry) int {
-	c := 0
+	var c int
 	switch o.field {
 	case "created":
 		c = a.created.Compare(b.created)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -184,7 +185,7 @@ func New(o Options) *Server {
 	}
 	if o.Transitions == nil {
 		for i, st := range o.Statuses {
-			o.Transitions = append(o.Transitions, Transition{ID: fmt.Sprint(i*10 + 11), Name: st.Name, To: st.Name})
+			o.Transitions = append(o.Transitions, Transition{ID: strconv.Itoa(i*10 + 11), Name: st.Name, To: st.Name})
 		}
 	}
 	if o.Resolutions == nil {
@@ -500,14 +501,6 @@ func bodyObject(r *http.Request) (map[string]json.RawMessage, fakekit.Reply, boo
 		return nil, unreadable("Invalid request payload. Refer to the REST API documentation and try again."), false
 	}
 	return obj, fakekit.Reply{}, true
-}
-
-func quote(s string) json.RawMessage {
-	raw, err := json.Marshal(s)
-	if err != nil {
-		return json.RawMessage(`""`) // cannot happen: strings always encode
-	}
-	return raw
 }
 
 // text returns a JSON string's value; ok is false for anything else.

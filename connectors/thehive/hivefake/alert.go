@@ -97,7 +97,7 @@ func (s *Server) createAlert(c *fakekit.Call, who session) fakekit.Reply {
 			return refusal
 		}
 		for _, d := range docs {
-			if !s.addUnlessThere(rec, d) && !s.atLeast(5, 2, 0) {
+			if !s.addUnlessThere(rec, d) && !s.atLeast(2, 0) {
 				return failure(http.StatusBadRequest, "CreateError", "Observable already exists")
 			}
 		}

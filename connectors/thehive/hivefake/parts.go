@@ -64,7 +64,7 @@ func (s *Server) makeObservables(raw map[string]json.RawMessage, who session) ([
 // addUnlessThere adds an observable to a record unless it has it already.
 func (s *Server) addUnlessThere(rec *record, d doc) bool {
 	kind, _ := d["dataType"].(string)
-	fold := s.atLeast(5, 7, 0) && slices.Contains(caseless, kind)
+	fold := s.atLeast(7, 0) && slices.Contains(caseless, kind)
 	for _, o := range rec.observables {
 		if o["dataType"] == d["dataType"] && (o["data"] == d["data"] || fold && lower(o["data"]) == lower(d["data"])) {
 			return false
@@ -136,7 +136,7 @@ func (s *Server) makeProcedure(raw map[string]json.RawMessage, who session) (doc
 		return nil, notFound("Pattern " + id), false
 	}
 	tactic, given := in["tactic"].(string)
-	if !given && !s.atLeast(5, 2, 0) {
+	if !given && !s.atLeast(2, 0) {
 		return nil, badRequest("Attribute tactic is required"), false
 	}
 	d := doc{"_id": s.newID(), "_createdBy": who.user.Login, "_createdAt": millis(s.opt.Now()), "patternName": id, "extraData": doc{}}

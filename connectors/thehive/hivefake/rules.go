@@ -38,7 +38,7 @@ func (r rule) need() rule {
 
 func (s *Server) shared() map[string]rule {
 	tlp := number(0, 4)
-	if !s.atLeast(5, 2, 0) {
+	if !s.atLeast(2, 0) {
 		tlp = number(0, 3)
 	}
 	return map[string]rule{
@@ -55,7 +55,7 @@ func plus(base map[string]rule, more map[string]rule) map[string]rule {
 
 func (s *Server) alertRules() map[string]rule {
 	link := 512
-	if s.atLeast(5, 7, 3) {
+	if s.atLeast(7, 3) {
 		link = 4096
 	}
 	return plus(s.shared(), map[string]rule{
@@ -299,7 +299,7 @@ var (
 
 func (s *Server) tlpLabel(v int64) string {
 	labels := []string{"CLEAR", "GREEN", "AMBER", "AMBER+STRICT", "RED"}
-	if !s.atLeast(5, 2, 0) {
+	if !s.atLeast(2, 0) {
 		labels = []string{"WHITE", "GREEN", "AMBER", "RED"}
 	}
 	return labels[v]

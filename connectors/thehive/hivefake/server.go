@@ -152,14 +152,24 @@ func New(o Options) *Server {
 	}
 	if o.CaseStatuses == nil {
 		o.CaseStatuses = []Status{
-			{"New", "New"}, {"InProgress", "InProgress"}, {"TruePositive", "Closed"}, {"FalsePositive", "Closed"},
-			{"Indeterminate", "Closed"}, {"Other", "Closed"}, {"Duplicated", "Closed"},
+			{"New", "New"},
+			{"InProgress", "InProgress"},
+			{"TruePositive", "Closed"},
+			{"FalsePositive", "Closed"},
+			{"Indeterminate", "Closed"},
+			{"Other", "Closed"},
+			{"Duplicated", "Closed"},
 		}
 	}
 	if o.AlertStatuses == nil {
 		o.AlertStatuses = []Status{
-			{"New", "New"}, {"InProgress", "InProgress"}, {"Pending", "InProgress"}, {"Imported", "Imported"},
-			{"Duplicate", "Closed"}, {"FalsePositive", "Closed"}, {"Ignored", "Closed"},
+			{"New", "New"},
+			{"InProgress", "InProgress"},
+			{"Pending", "InProgress"},
+			{"Imported", "Imported"},
+			{"Duplicate", "Closed"},
+			{"FalsePositive", "Closed"},
+			{"Ignored", "Closed"},
 		}
 	}
 	if o.Now == nil {
@@ -182,8 +192,9 @@ func New(o Options) *Server {
 	return s
 }
 
-func (s *Server) atLeast(major, minor, patch int) bool {
-	return slices.Compare(s.version[:], []int{major, minor, patch}) >= 0
+// atLeast compares with version 5.minor.patch: there is no other major.
+func (s *Server) atLeast(minor, patch int) bool {
+	return slices.Compare(s.version[:], []int{5, minor, patch}) >= 0
 }
 
 // Close ends waits that slow answers are in.
@@ -234,7 +245,7 @@ func failed(f Fault, status int) fakekit.Reply {
 func (s *Server) duplicate(what string) fakekit.Reply {
 	s.refused[what]++
 	message := what + " already exist in organisation"
-	if s.atLeast(5, 6, 0) {
+	if s.atLeast(6, 0) {
 		return failure(http.StatusConflict, "ConflictError", message)
 	}
 	return failure(http.StatusBadRequest, "CreateError", message)

@@ -86,8 +86,17 @@ func tableDeadLetters(w io.Writer, dls []deadLetterRecord) error {
 
 func showDeadLetter(w io.Writer, d deadLetterRecord) error {
 	for _, l := range [][2]string{
-		{"id", d.ID}, {"kind", d.Kind}, {"run", d.Run}, {"flow", d.Flow}, {"step", d.Step}, {"from", d.Connection + "/" + d.Trigger},
-		{"subject", d.Subject}, {"created", stamp(d.Created)}, {"class", d.Class}, {"reason", indent(d.Reason, "         ")}, {"dealt", d.Resolution},
+		{"id", d.ID},
+		{"kind", d.Kind},
+		{"run", d.Run},
+		{"flow", d.Flow},
+		{"step", d.Step},
+		{"from", d.Connection + "/" + d.Trigger},
+		{"subject", d.Subject},
+		{"created", stamp(d.Created)},
+		{"class", d.Class},
+		{"reason", indent(d.Reason, "         ")},
+		{"dealt", d.Resolution},
 	} {
 		if l[1] != "" && l[1] != "/" {
 			fmt.Fprintf(w, "%-8s %s\n", l[0], l[1])

@@ -173,7 +173,7 @@ func askHost(ctx context.Context, client *http.Client, listen, token string, r h
 		Detail string `json:"detail"`
 		Run    struct{ ID string }
 	}
-	_ = json.Unmarshal(body, &answer) //nolint:errcheck // what is no JSON has no detail
+	_ = json.Unmarshal(body, &answer)
 	if resp.StatusCode != http.StatusOK {
 		return "", fmt.Errorf("the host answered %s: %s", resp.Status, answer.Detail)
 	}

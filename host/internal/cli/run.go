@@ -148,8 +148,7 @@ func routes(h *host.Host, st store.Store, log *slog.Logger, token plugin.Secret,
 
 // startError tells a refused configuration from a machine that does not play along.
 func startError(err error) error {
-	var e *plugin.Error
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*plugin.Error](err); ok {
 		switch e.Class() {
 		case plugin.ClassConfig, plugin.ClassInvalid:
 			return Invalid(err)

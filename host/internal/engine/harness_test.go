@@ -3,7 +3,6 @@ package engine
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -288,5 +287,3 @@ func throttled(after time.Duration) error {
 	e.RetryAfter = after
 	return e
 }
-
-var errAbort = errors.New("abort")

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"reflect"
@@ -67,8 +68,8 @@ func decode(raw json.RawMessage) (any, error) {
 	if err := d.Decode(&v); err != nil {
 		return nil, fmt.Errorf("read JSON: %w", err)
 	}
-	if _, err := d.Token(); err != io.EOF { //nolint:errorlint // Token returns io.EOF itself
-		return nil, fmt.Errorf("read JSON: more than one value")
+	if _, err := d.Token(); err != io.EOF {
+		return nil, errors.New("read JSON: more than one value")
 	}
 	return numbers(v), nil
 }

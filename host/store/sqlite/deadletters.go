@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/casewire/casewire/host/store"
@@ -70,12 +71,14 @@ func (s *Store) ListDeadLetters(ctx context.Context, f store.DeadLetterFilter) (
 	if !f.All && f.ID == "" {
 		where += "AND resolved IS NULL "
 	}
+	var whereSb73 strings.Builder
 	for _, c := range [...][2]string{{"id", f.ID}, {"kind", f.Kind}, {"flow", f.Flow}, {"run", f.Run}} {
 		if c[1] != "" {
-			where += "AND " + c[0] + " = ? "
+			whereSb73.WriteString("AND " + c[0] + " = ? ")
 			args = append(args, c[1])
 		}
 	}
+	where += whereSb73.String()
 	err = s.r.read(ctx, "list dead letters", func(c *lite.Conn) error {
 		out = nil
 		st, err := c.Stmt("SELECT id, kind, run, flow, step, connection, trigger_name, subject, reason, class, resolution, created, " +

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/casewire/casewire/host/store"
@@ -99,9 +100,8 @@ func (t *tx) saveCounts() error {
 		return nil
 	}
 	sum := make(map[string]int64, len(t.s.count)+len(t.count))
-	for k, n := range t.s.count { // only the writer changes them
-		sum[k] = n
-	}
+	// only the writer changes them
+	maps.Copy(sum, t.s.count)
 	for k, n := range t.count {
 		sum[k] += n
 	}

@@ -33,8 +33,10 @@ func TestOpenReadOnly(t *testing.T) {
 	if err != nil || len(claimed) != 1 {
 		t.Fatal(claimed, err)
 	}
-	done := store.Advance{Lease: store.Lease{Run: claimed[0].ID, Fence: claimed[0].Fence}, Now: time.Now(), State: store.RunDeadLetter, Reason: "why",
-		Steps: []store.Step{{Path: "s", State: store.StepFailed}}, DeadLetter: &store.DeadLetter{Kind: "run", Run: claimed[0].ID, Reason: "why"}}
+	done := store.Advance{
+		Lease: store.Lease{Run: claimed[0].ID, Fence: claimed[0].Fence}, Now: time.Now(), State: store.RunDeadLetter, Reason: "why",
+		Steps: []store.Step{{Path: "s", State: store.StepFailed}}, DeadLetter: &store.DeadLetter{Kind: "run", Run: claimed[0].ID, Reason: "why"},
+	}
 	if err := rw.Advance(ctx, done); err != nil {
 		t.Fatal(err)
 	}

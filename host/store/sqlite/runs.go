@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -55,7 +56,7 @@ func (s *Store) ClaimRuns(ctx context.Context, c store.RunClaim) ([]store.Run, e
 		return nil, err
 	}
 	if c.Owner == "" || c.LeaseUntil.IsZero() {
-		return nil, fmt.Errorf("store: claim runs: a claim needs an owner and the end of its lease")
+		return nil, errors.New("store: claim runs: a claim needs an owner and the end of its lease")
 	}
 	s.mu.Lock()
 	live := s.runs.claim(c.Owner, c.Limit, micros(c.Now), micros(c.LeaseUntil))

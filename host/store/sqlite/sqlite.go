@@ -96,7 +96,7 @@ func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 		}
 	}()
 	// Alerts are nobody else's business; SQLite gives the files beside it the same mode.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600) //nolint:gosec // the operator names the file
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}

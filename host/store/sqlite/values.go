@@ -120,8 +120,8 @@ var idEncoding = base32.NewEncoding("0123456789abcdefghijklmnopqrstuv").WithPadd
 // newID makes a unique id that sorts by time: 48 bits of milliseconds and 82 random ones.
 func newID(prefix string, now time.Time) string {
 	var b [18]byte
-	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16) //nolint:gosec // bits
-	_, _ = rand.Read(b[6:])                                        // never fails
+	binary.BigEndian.PutUint64(b[:8], uint64(now.UnixMilli())<<16)
+	_, _ = rand.Read(b[6:]) // never fails
 	return prefix + idEncoding.EncodeToString(b[:])[:26]
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -261,8 +262,8 @@ func (t *tx) rollback() {
 	}
 	t.s.mu.Lock()
 	defer t.s.mu.Unlock()
-	for i := len(t.undo) - 1; i >= 0; i-- {
-		t.undo[i]()
+	for _, v := range slices.Backward(t.undo) {
+		v()
 	}
 	t.undo = nil
 }

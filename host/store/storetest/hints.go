@@ -2,7 +2,7 @@ package storetest
 
 import (
 	"encoding/json"
-	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -169,7 +169,7 @@ var hintTests = map[string]func(*testing.T, *env){
 	"many at once": func(t *testing.T, e *env) {
 		ids := make([]string, 1000)
 		for i := range ids {
-			ids[i] = fmt.Sprint(i)
+			ids[i] = strconv.Itoa(i)
 		}
 		e.addHints(len(ids), ids...)
 		got := e.claimHints(len(ids) + 1)

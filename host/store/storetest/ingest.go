@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,7 +100,7 @@ var ingestTests = map[string]func(*testing.T, *env){
 	},
 	"filters of events": func(t *testing.T, e *env) {
 		for i := range 6 {
-			ev := e.news("k"+fmt.Sprint(i%2), i, "d"+fmt.Sprint(i), "alias"+fmt.Sprint(i%2))
+			ev := e.news("k"+strconv.Itoa(i%2), i, "d"+strconv.Itoa(i), "alias"+strconv.Itoa(i%2))
 			e.ingest(ev)
 			e.pass(time.Second)
 		}

@@ -52,8 +52,10 @@ var runTests = map[string]func(*testing.T, *env){
 		same(t, "read while running", e.run(id), want)
 		e.pass(time.Second)
 		steps := []store.Step{
-			{Path: "b", Seq: 2, Action: "jira.issue.ensure", State: store.StepSucceeded, Attempt: 2, Input: json.RawMessage(`{"a":1}`),
-				Output: json.RawMessage(`{"b":2}`), Error: "once", Class: "timeout", Key: "key", Started: epoch, Ended: e.now, NotBefore: e.now},
+			{
+				Path: "b", Seq: 2, Action: "jira.issue.ensure", State: store.StepSucceeded, Attempt: 2, Input: json.RawMessage(`{"a":1}`),
+				Output: json.RawMessage(`{"b":2}`), Error: "once", Class: "timeout", Key: "key", Started: epoch, Ended: e.now, NotBefore: e.now,
+			},
 			{Path: "a", Seq: 1, State: store.StepSkipped},
 		}
 		e.noError(e.Advance(e.ctx, store.Advance{Lease: lease(r), Now: e.now, Steps: steps}))

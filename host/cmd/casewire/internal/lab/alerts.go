@@ -37,7 +37,7 @@ func Alerts(n int, seed uint64, tenant string, now time.Time) ([]Alert, error) {
 	out := make([]Alert, n)
 	for i := range out {
 		t := templates[i%len(templates)]
-		id := fmt.Sprintf("sn%s", guid(rnd))
+		id := "sn" + guid(rnd)
 		created := now.Add(-time.Duration(n-i) * 10 * time.Millisecond).UTC()
 		text := strings.NewReplacer(
 			"$GUID2", guid(rnd), "$GUID", guid(rnd), "$ID", id, "$TENANT", tenant, "$INCIDENT", strconv.Itoa(40_000+i/3),

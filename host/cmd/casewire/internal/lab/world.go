@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -92,8 +94,8 @@ func New(dir string, o Options) (w *World, err error) {
 
 // Close stops the fakes.
 func (w *World) Close() {
-	for i := len(w.stop) - 1; i >= 0; i-- {
-		w.stop[i]()
+	for _, v := range slices.Backward(w.stop) {
+		v()
 	}
 	w.stop = nil
 }
@@ -189,9 +191,7 @@ flows: [flows/*.yaml]
 	for name, text := range c.Flows {
 		files[filepath.Join("flows", name)] = text
 	}
-	for name, text := range secrets {
-		files[name] = text
-	}
+	maps.Copy(files, secrets)
 	if err := os.MkdirAll(filepath.Join(w.dir, "flows"), 0o700); err != nil {
 		return err
 	}
@@ -302,7 +302,7 @@ func (w *World) cannedRows() {
 		if i := strings.Index(query, "["); i >= 0 {
 			if j := strings.Index(query[i:], "]"); j > 0 {
 				text := strings.ReplaceAll(query[i:i+j+1], `\"`, `"`)
-				_ = json.Unmarshal([]byte(text), &list) //nolint:errcheck // a list that cannot be read has no rows
+				_ = json.Unmarshal([]byte(text), &list)
 			}
 		}
 		return signIns(list), nil

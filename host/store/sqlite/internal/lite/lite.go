@@ -86,7 +86,7 @@ func Open(path string, flags int32) (*Conn, error) {
 	c.db = libc.AtomicLoadPUintptr(c.out)
 	if rc != sqlite3.SQLITE_OK {
 		err := c.error(rc, "")
-		c.release()
+		_ = c.release()
 		return nil, err
 	}
 	return c, nil
@@ -206,7 +206,7 @@ func (c *Conn) Checkpoint(truncate bool) error {
 }
 
 // length checks that n fits SQLite's 32-bit sizes.
-func length(n int) (int32, bool) { return int32(min(n, math.MaxInt32)), n < math.MaxInt32-1 } //nolint:gosec // bounded by min
+func length(n int) (int32, bool) { return int32(min(n, math.MaxInt32)), n < math.MaxInt32-1 }
 
 // Interrupt makes the statement at work fail soon. It is the one method that another goroutine may call, as long as the
 // connection is not closed meanwhile.

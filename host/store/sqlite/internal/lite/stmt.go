@@ -178,7 +178,7 @@ func (s *Stmt) finalize() {
 }
 
 // ColInt returns column i of the current row; NULL is 0.
-func (s *Stmt) ColInt(i int) int64 { return sqlite3.Xsqlite3_column_int64(s.c.tls, s.p, int32(i)) } //nolint:gosec // small
+func (s *Stmt) ColInt(i int) int64 { return sqlite3.Xsqlite3_column_int64(s.c.tls, s.p, int32(i)) }
 
 // ColNull says whether column i is NULL.
 func (s *Stmt) ColNull(i int) bool { return s.colType(i) == sqlite3.SQLITE_NULL }
@@ -187,12 +187,12 @@ func (s *Stmt) ColNull(i int) bool { return s.colType(i) == sqlite3.SQLITE_NULL 
 func (s *Stmt) ColIsInt(i int) bool { return s.colType(i) == sqlite3.SQLITE_INTEGER }
 
 func (s *Stmt) colType(i int) int32 {
-	return sqlite3.Xsqlite3_column_type(s.c.tls, s.p, int32(i)) //nolint:gosec // small
+	return sqlite3.Xsqlite3_column_type(s.c.tls, s.p, int32(i))
 }
 
 // ColText returns a copy of column i; NULL is "".
 func (s *Stmt) ColText(i int) string {
-	p := sqlite3.Xsqlite3_column_text(s.c.tls, s.p, int32(i)) //nolint:gosec // small
+	p := sqlite3.Xsqlite3_column_text(s.c.tls, s.p, int32(i))
 	if p == 0 {
 		return ""
 	}
@@ -204,7 +204,7 @@ func (s *Stmt) ColBlob(i int) []byte {
 	if s.ColNull(i) {
 		return nil
 	}
-	p := sqlite3.Xsqlite3_column_blob(s.c.tls, s.p, int32(i)) //nolint:gosec // small
+	p := sqlite3.Xsqlite3_column_blob(s.c.tls, s.p, int32(i))
 	if p == 0 {
 		return []byte{}
 	}
@@ -215,5 +215,5 @@ func (s *Stmt) ColBlob(i int) []byte {
 }
 
 func (s *Stmt) size(i int) int {
-	return int(sqlite3.Xsqlite3_column_bytes(s.c.tls, s.p, int32(i))) //nolint:gosec // small
+	return int(sqlite3.Xsqlite3_column_bytes(s.c.tls, s.p, int32(i)))
 }
