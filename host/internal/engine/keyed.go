@@ -211,14 +211,14 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 	k.rec.Error = text // but not the class, which says whether this run sent anything
 	effect.Reason = text
 	if err.Reason == plugin.ReasonAbsent {
-		return nil, false, k.resend("sent again: the connector is sure that it never happened")
+		return nil, false, k.resend("the connector is sure that it never happened")
 	}
 	if err.Code == codes.NotFound {
 		if now.Before(k.deadline()) {
 			return nil, false, k.pause(time.Until(nextLook(k.sent, k.deadline(), now)), &effect)
 		}
-		if k.r.replayedFrom(k.path) && k.sent.Before(k.r.t.run.Created) {
-			return nil, false, k.resend("sent again by a replay")
+		if k.r.replayedFrom(k.path) && !k.mine {
+			return nil, false, k.resend("given up by a replay, which sends again")
 		}
 		return nil, false, k.park(effect, fmt.Sprintf("it was not found there in %s", now.Sub(k.sent).Round(time.Second)))
 	}
@@ -233,12 +233,13 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 	return nil, false, k.park(effect, "the connection could not be asked: "+err.Error())
 }
 
-// resend sends a write again that did not come to be: the connector is sure, or a person has looked and wants it.
+// resend sends a write again that did not come to be: the connector is sure, or a person has looked and wants it. The
+// earlier write is struck off the ledger, and the journal says that this run sends, so that for a person it does so once.
 func (k *keyed) resend(why string) error {
-	k.lost, k.mine, k.sent = false, true, time.Now()
-	k.rec.State = store.StepIntent
-	k.rec.Attempt++
-	k.r.note(*k.rec, k.effect(store.EffectIntent, why, nil))
+	k.mine, k.lost, k.held, k.sent = true, false, false, time.Time{}
+	k.rec.State, k.rec.Class = store.StepWaiting, string(plugin.ClassUncertain)
+	k.rec.NotBefore = time.Now()
+	k.r.note(*k.rec, k.effect(store.EffectNone, why, nil))
 	return k.r.advance()
 }
 

@@ -109,7 +109,7 @@ func TestALostLeaseEndsTheWork(t *testing.T) {
 		e := w.start()
 		wait(time.Second)
 		w.st.mu.Lock()
-		r.Fence, r.Owner, r.LeaseEnd = 7, "thief", time.Now().Add(time.Hour)
+		r.Fence, r.Owner, r.LeaseEnd = 1000, "thief", time.Now().Add(time.Hour)
 		w.st.mu.Unlock()
 		wait(15 * time.Second) // the next renewal tells
 		if !errors.Is(cause, errLost) {
@@ -166,7 +166,7 @@ func TestFencedWritesEndTheRun(t *testing.T) {
 				w.st.mu.Lock()
 				defer w.st.mu.Unlock()
 				if r.Fence == 1 {
-					r.Fence, r.LeaseEnd = 2, time.Now()
+					r.Fence, r.LeaseEnd = 1000, time.Now()
 				}
 			}
 			return nil

@@ -24,6 +24,7 @@ type memStore struct {
 	dead    []store.DeadLetter
 	writes  []string
 	seq     int64
+	fence   int64
 	refused int // ErrBusy
 	// hook may fail an operation before or after it took effect.
 	hook func(op string, after bool) error
@@ -94,7 +95,9 @@ func (m *memStore) ClaimRuns(_ context.Context, c store.RunClaim) (out []store.R
 			continue
 		}
 		r.State, r.Owner, r.LeaseEnd, r.NotBefore = store.RunRunning, c.Owner, c.LeaseUntil, time.Time{}
-		r.Fence++
+		m.fence++
+		r.Fresh = r.Fence == 0
+		r.Fence = m.fence // as a driver may: one counter for all runs
 		out = append(out, *r)
 	}
 	if gone > len(m.live)/2 {
