@@ -33,7 +33,8 @@ type keyed struct {
 	// lost says that a write was sent whose fate is unknown; sent says when, and mine that this run sent it.
 	lost, mine bool
 	sent       time.Time
-	created    bool // a look found what nobody had heard of yet
+	found      bool // a look found what the ledger does not know yet
+	created    bool // and what was found was made by the lost write
 }
 
 // keyed executes a keyed action.
@@ -120,7 +121,8 @@ func (k *keyed) begin() error {
 		rec.Attempt, rec.State = wasAttempt, store.StepWaiting
 		rec.NotBefore = now.Add(patiently(0, rec.Started, now))
 		rec.Error = fmt.Sprintf("another run is writing %q on connection %q", rec.Key, k.s.Connection)
-		return k.suspend(plugin.ClassConflict, nil)
+		k.r.note(*rec)
+		return &suspension{until: rec.NotBefore, reason: fmt.Sprintf("step %q: %s", k.path, rec.Error), class: plugin.ClassConflict, busy: true}
 	}
 	if err != nil {
 		return err
@@ -149,7 +151,10 @@ func (k *keyed) send(p pass) (json.RawMessage, bool, error) {
 	case err == nil:
 		return k.finish(out), true, nil
 	case err.SideEffect == plugin.EffectNone:
-		effect := k.effect(store.EffectNone, err.Error(), k.prior.Result)
+		effect := k.effect(store.EffectNone, err.Error(), nil)
+		if k.found { // only the update was not done
+			effect = k.effect(store.EffectDone, err.Error(), k.prior.Result)
+		}
 		if cut {
 			k.rec.Attempt--
 			return nil, false, k.gone(&effect)
@@ -165,7 +170,7 @@ func (k *keyed) send(p pass) (json.RawMessage, bool, error) {
 	}
 
 	// It may have happened.
-	effect := k.effect(store.EffectUnknown, err.Error(), k.prior.Result)
+	effect := k.effect(store.EffectUnknown, err.Error(), nil)
 	k.rec.Error, k.rec.Class, k.mine = err.Error(), string(plugin.ClassUncertain), true
 	if cut {
 		return nil, false, k.gone(&effect)
@@ -202,7 +207,7 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 		return k.finish(out), true, nil
 	case err == nil:
 		// A write came through that may have been somebody else's, with older news: bring ours to what it made.
-		k.prior.Result, k.lost, k.created = out, false, k.created || flag(out, "created")
+		k.prior.Result, k.lost, k.found, k.created = out, false, true, flag(out, "created")
 		return nil, false, nil
 	case cut:
 		return nil, false, k.gone(&effect)

@@ -273,9 +273,7 @@ func TestSafeRepeatsOfLostAnswersEndParked(t *testing.T) {
 // What another run left behind is found, and this run's news are brought to it. That it was created is still news.
 func TestAnothersLostWriteIsUpdated(t *testing.T) {
 	play(t, func(t *testing.T, w *world) {
-		ghost := w.st.add(store.NewRun{ID: "ghost", Flow: "f"})
-		ghost.State = store.RunParked
-		w.st.groups[[2]string{"ghost", "f"}] = nil
+		w.st.add(store.NewRun{ID: "ghost", Flow: "other"}).State = store.RunParked
 		key := store.EffectKey{Connection: "c", Action: "case", Key: "k"}
 		w.st.effects[key] = store.Effect{EffectKey: key, State: store.EffectUnknown, Run: "ghost", FirstSent: time.Now().Add(-time.Hour)}
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
