@@ -90,6 +90,9 @@ func (m *memStore) ClaimRuns(_ context.Context, c store.RunClaim) (out []store.R
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for len(m.live) > 0 && !m.live[0].State.Live() {
+		m.live = m.live[1:]
+	}
 	gone := 0
 	for _, r := range m.live {
 		if !r.State.Live() {
