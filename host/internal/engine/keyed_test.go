@@ -346,8 +346,7 @@ func TestBusyKey(t *testing.T) {
 			return json.RawMessage(`{"id":"7"}`), nil
 		}
 		s := w.keyed("case", time.Minute)
-		n := 0
-		s.With = w.val(func(flow.Env) any { n++; return map[string]any{"n": n} })
+		s.With = w.val(func(env flow.Env) any { return map[string]any{"of": path(env, "run", "id")} })
 		w.flow("f", s)
 		a, b := w.st.add(store.NewRun{Flow: "f"}), w.st.add(store.NewRun{Flow: "f"})
 		e := w.start()

@@ -128,7 +128,7 @@ func TestBadInputs(t *testing.T) {
 			`{"q":"a","n":1.5}`:           `input "n" must be of type integer`,
 			`{"q":"a","x":1}`:             `no input "x"`,
 			`[1]`:                         `takes an object`,
-			`{"q":"a"}{}`:                 `more than one value`,
+			`{"q":"a"}{}`:                 `more than one`,
 			`{"q":"a","n":2}`:             ``,
 			`{"q":"a","n":2.0,"n2":null}`: `no input "n2"`,
 		} {
