@@ -188,8 +188,7 @@ func (e *Engine) callSafely(ctx context.Context, c Call) (out json.RawMessage, e
 
 // toError makes any error one that says what may have happened; nothing said means that anything may have.
 func toError(err error) *plugin.Error {
-	var p *panicked
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*panicked](err); ok {
 		return &plugin.Error{Code: codes.Internal, Message: p.Error(), Origin: plugin.OriginHost, SideEffect: plugin.EffectUnknown, Err: err}
 	}
 	e := plugin.FromError(err)

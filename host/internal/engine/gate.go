@@ -230,7 +230,7 @@ func isDown(err *plugin.Error) bool {
 
 // spread lengthens a wait by up to a fifth, so that those who wait together do not come back together.
 func spread(d time.Duration) time.Duration {
-	return d + time.Duration(rand.Int64N(int64(d)/5+1)) //nolint:gosec // jitter
+	return d + time.Duration(rand.Int64N(int64(d)/5+1))
 }
 
 func later(a, b time.Time) time.Time {

@@ -13,7 +13,8 @@ import (
 
 // A replay takes what comes before its step from the run that it replays.
 func TestReplay(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		n := 0
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			n++
@@ -93,7 +94,8 @@ func TestReplay(t *testing.T) {
 
 // Times and durations are the same for a run that waited as for one that did not.
 func TestLetKeepsItsTypesOverAResume(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Action == "slow" && c.Attempt == 1 {
 				return nil, throttled(time.Hour)
@@ -136,7 +138,8 @@ func TestLetKeepsItsTypesOverAResume(t *testing.T) {
 
 // One turn waits, another fails and a third is unknown: the run ends parked, after the wait, and says so.
 func TestTurnsThatEndDifferently(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			switch {
 			case c.Key == "wait" && c.Attempt == 1:

@@ -73,7 +73,7 @@ func again(r flow.Retry, class plugin.Class, err *plugin.Error, attempt int) (ti
 	}
 	pause := backoff(cmp.Or(r.Base, defaultBase), cmp.Or(r.Limit, defaultLimit), attempt)
 	if after := min(err.RetryAfter, longestRetryAfter); after > pause {
-		pause = after + time.Duration(rand.Int64N(int64(after)/10+1)) //nolint:gosec // jitter
+		pause = after + time.Duration(rand.Int64N(int64(after)/10+1))
 	}
 	return pause, true
 }
@@ -85,7 +85,7 @@ func backoff(base, limit time.Duration, attempt int) time.Duration {
 	if shift := max(0, attempt-1); shift < 32 && base<<shift>>shift == base && base<<shift < limit {
 		ceiling = base << shift
 	}
-	return time.Duration(rand.Int64N(int64(max(ceiling, 1)))) + 1 //nolint:gosec // jitter
+	return time.Duration(rand.Int64N(int64(max(ceiling, 1)))) + 1
 }
 
 // patiently is how long a step that waits for something it shares with others waits until it asks again: the longer it

@@ -370,8 +370,7 @@ func (r *runner) broken(path, part string, err error) *failure {
 	if path != "" {
 		where = fmt.Sprintf("step %q: %s", path, part)
 	}
-	var p *panicked
-	if errors.As(err, &p) {
+	if p, ok := errors.AsType[*panicked](err); ok {
 		r.e.log.Error("panic in an expression", slog.String("run", r.t.run.ID), slog.String("where", where), slog.Any("panic", p.value))
 		return failed(path, plugin.ClassBug, "%s: %v; please report this", where, err)
 	}
