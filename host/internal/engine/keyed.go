@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -85,9 +86,11 @@ func (k *keyed) once() (out json.RawMessage, done bool, err error) {
 	if k.lost {
 		return k.look(p)
 	}
-	if wait := time.Until(k.sent.Add(settleTime)); unsettled(k.prior.State) && !k.mine && wait > 0 {
+	if wait := time.Until(k.sent.Add(settleTime)); unsettled(k.prior.State) && !k.mine && !k.found && wait > 0 {
 		k.r.e.gates.done(p, nil, false, time.Now())
-		k.rec.Attempt--
+		if k.rec.State == store.StepIntent {
+			k.rec.Attempt--
+		}
 		k.rec.State, k.rec.Error = store.StepWaiting, "an earlier write may still be under way"
 		effect := k.effect(store.EffectUnknown, k.rec.Error, k.prior.Result)
 		return nil, false, k.pause(wait, &effect)
@@ -216,6 +219,10 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 	k.rec.Error = text // but not the class, which says whether this run sent anything
 	effect.Reason = text
 	if err.Reason == plugin.ReasonAbsent {
+		if k.rec.Attempt >= cmp.Or(k.retry.Max, defaultAttempts) {
+			k.r.noteEffect(k.effect(store.EffectNone, text, nil))
+			return nil, false, k.failAfter(plugin.ClassUnavailable, err)
+		}
 		return nil, false, k.resend("the connector is sure that it never happened")
 	}
 	if err.Code == codes.NotFound {

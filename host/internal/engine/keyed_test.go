@@ -432,7 +432,8 @@ func TestUnsafeSteps(t *testing.T) {
 
 // A connector that is sure that nothing happened gets the write again, long before the window is over.
 func TestAbsentIsSentAgain(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		looks, sends := 0, 0
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Resolve {
@@ -456,6 +457,55 @@ func TestAbsentIsSentAgain(t *testing.T) {
 		}
 		if e := w.effect("case", "k"); e.State != store.EffectDone {
 			t.Errorf("ledger: %+v", e)
+		}
+	})
+}
+
+// A connector that is sure each time, and loses each answer, ends in a dead letter: it is known that nothing was done.
+func TestAbsentForEver(t *testing.T) {
+	play(t, func(w *world) {
+		t := w.t
+		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
+			if !c.Resolve {
+				return nil, lostAnswer()
+			}
+			e := broken(codes.NotFound, plugin.EffectNone)
+			e.Reason = plugin.ReasonAbsent
+			return nil, e
+		}
+		wantState(t, w.one(w.keyed("case", time.Hour)), store.RunDeadLetter, "after 5 attempts")
+		sends := 0
+		for _, c := range w.sent() {
+			if !c.Resolve {
+				sends++
+			}
+		}
+		if sends != 5 {
+			t.Errorf("sent %d times", sends)
+		}
+		if e := w.effect("case", "k"); e.State != store.EffectNone {
+			t.Errorf("ledger: %+v", e)
+		}
+	})
+}
+
+// A write that another life of the host had under way gets time to settle before the same is sent again.
+func TestWritesUnderWaySettle(t *testing.T) {
+	play(t, func(w *world) {
+		t := w.t
+		key := store.EffectKey{Connection: "c", Action: "case", Key: "k"}
+		sent := time.Now()
+		w.st.effects[key] = store.Effect{EffectKey: key, State: store.EffectIntent, Run: "gone", FirstSent: sent}
+		w.call = func(context.Context, Call) (json.RawMessage, error) {
+			if d := time.Since(sent); d < settleTime {
+				t.Errorf("sent again after %s", d)
+			}
+			return json.RawMessage(`{"id":"1"}`), nil
+		}
+		r := w.one(w.keyed("case", 0))
+		wantState(t, r, store.RunSucceeded)
+		if s := w.step(r.ID, "case"); s.Attempt != 1 || len(w.sent()) != 1 {
+			t.Errorf("journal %+v after %d calls", s, len(w.sent()))
 		}
 	})
 }
