@@ -260,6 +260,9 @@ type NewRun struct {
 // Run is one execution of one flow version for one event.
 type Run struct {
 	NewRun
+	// Fresh is set by ClaimRuns if the run surely has no journal yet, so that there is none to read. A driver that cannot
+	// tell leaves it false.
+	Fresh                            bool
 	Seq                              int64
 	Tenant                           string
 	Fence                            int64

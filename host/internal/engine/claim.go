@@ -81,9 +81,7 @@ func (e *Engine) claimOnce() time.Duration {
 func (e *Engine) begin(runs []store.Run, until time.Time) {
 	tasks := make([]*task, len(runs))
 	for i := range runs {
-		t := &task{run: runs[i], lease: store.Lease{Run: runs[i].ID, Fence: runs[i].Fence}, until: until}
-		t.ctx, t.cancel = context.WithCancelCause(e.ctx)
-		tasks[i] = t
+		tasks[i] = e.newTask(runs[i], until)
 	}
 	e.busy.Add(int64(len(tasks)))
 	e.mu.Lock()
@@ -94,6 +92,11 @@ func (e *Engine) begin(runs []store.Run, until time.Time) {
 	for _, t := range tasks {
 		e.work <- t // never blocks: no more tasks than workers, and room for all of them
 	}
+}
+
+func (e *Engine) newTask(run store.Run, until time.Time) *task {
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	return &task{run: run, lease: store.Lease{Run: run.ID, Fence: run.Fence}, ctx: ctx, cancel: cancel, until: until}
 }
 
 func (e *Engine) finished(t *task) {

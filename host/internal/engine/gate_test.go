@@ -111,7 +111,8 @@ func TestThrottledPauseAndRecovery(t *testing.T) {
 }
 
 func TestLimits(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.limit = func(c string) Limit { return Limit{Name: "all", Concurrent: 3} }
 		var now, most atomic.Int64
 		w.call = func(context.Context, Call) (json.RawMessage, error) {
@@ -141,7 +142,8 @@ func TestLimits(t *testing.T) {
 }
 
 func TestRate(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.limit = func(string) Limit { return Limit{PerSecond: 10} }
 		w.flow("f", w.read("act"))
 		for range 100 {
@@ -159,7 +161,8 @@ func TestRate(t *testing.T) {
 
 // A connection that is down holds neither workers nor attempts, and others go on.
 func TestOneConnectionDownDoesNotHoldTheOthers(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		up := time.Now().Add(time.Hour)
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Connection == "down" && time.Now().Before(up) {
@@ -195,7 +198,8 @@ func TestOneConnectionDownDoesNotHoldTheOthers(t *testing.T) {
 }
 
 func TestThrottledHerdLosesNobody(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		var window time.Time
 		n := 0
 		w.call = func(context.Context, Call) (json.RawMessage, error) {

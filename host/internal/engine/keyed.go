@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -33,7 +34,8 @@ type keyed struct {
 	// lost says that a write was sent whose fate is unknown; sent says when, and mine that this run sent it.
 	lost, mine bool
 	sent       time.Time
-	created    bool // a look found what nobody had heard of yet
+	found      bool // a look found what the ledger does not know yet
+	created    bool // and what was found was made by the lost write
 }
 
 // keyed executes a keyed action.
@@ -84,9 +86,11 @@ func (k *keyed) once() (out json.RawMessage, done bool, err error) {
 	if k.lost {
 		return k.look(p)
 	}
-	if wait := time.Until(k.sent.Add(settleTime)); unsettled(k.prior.State) && !k.mine && wait > 0 {
+	if wait := time.Until(k.sent.Add(settleTime)); unsettled(k.prior.State) && !k.mine && !k.found && wait > 0 {
 		k.r.e.gates.done(p, nil, false, time.Now())
-		k.rec.Attempt--
+		if k.rec.State == store.StepIntent {
+			k.rec.Attempt--
+		}
 		k.rec.State, k.rec.Error = store.StepWaiting, "an earlier write may still be under way"
 		effect := k.effect(store.EffectUnknown, k.rec.Error, k.prior.Result)
 		return nil, false, k.pause(wait, &effect)
@@ -120,7 +124,8 @@ func (k *keyed) begin() error {
 		rec.Attempt, rec.State = wasAttempt, store.StepWaiting
 		rec.NotBefore = now.Add(patiently(0, rec.Started, now))
 		rec.Error = fmt.Sprintf("another run is writing %q on connection %q", rec.Key, k.s.Connection)
-		return k.suspend(plugin.ClassConflict, nil)
+		k.r.note(*rec)
+		return &suspension{until: rec.NotBefore, reason: fmt.Sprintf("step %q: %s", k.path, rec.Error), class: plugin.ClassConflict, busy: true}
 	}
 	if err != nil {
 		return err
@@ -149,7 +154,10 @@ func (k *keyed) send(p pass) (json.RawMessage, bool, error) {
 	case err == nil:
 		return k.finish(out), true, nil
 	case err.SideEffect == plugin.EffectNone:
-		effect := k.effect(store.EffectNone, err.Error(), k.prior.Result)
+		effect := k.effect(store.EffectNone, err.Error(), nil)
+		if k.found { // only the update was not done
+			effect = k.effect(store.EffectDone, err.Error(), k.prior.Result)
+		}
 		if cut {
 			k.rec.Attempt--
 			return nil, false, k.gone(&effect)
@@ -165,7 +173,7 @@ func (k *keyed) send(p pass) (json.RawMessage, bool, error) {
 	}
 
 	// It may have happened.
-	effect := k.effect(store.EffectUnknown, err.Error(), k.prior.Result)
+	effect := k.effect(store.EffectUnknown, err.Error(), nil)
 	k.rec.Error, k.rec.Class, k.mine = err.Error(), string(plugin.ClassUncertain), true
 	if cut {
 		return nil, false, k.gone(&effect)
@@ -202,7 +210,7 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 		return k.finish(out), true, nil
 	case err == nil:
 		// A write came through that may have been somebody else's, with older news: bring ours to what it made.
-		k.prior.Result, k.lost, k.created = out, false, k.created || flag(out, "created")
+		k.prior.Result, k.lost, k.found, k.created = out, false, true, flag(out, "created")
 		return nil, false, nil
 	case cut:
 		return nil, false, k.gone(&effect)
@@ -211,14 +219,18 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 	k.rec.Error = text // but not the class, which says whether this run sent anything
 	effect.Reason = text
 	if err.Reason == plugin.ReasonAbsent {
-		return nil, false, k.resend("sent again: the connector is sure that it never happened")
+		if k.rec.Attempt >= cmp.Or(k.retry.Max, defaultAttempts) {
+			k.r.noteEffect(k.effect(store.EffectNone, text, nil))
+			return nil, false, k.failAfter(plugin.ClassUnavailable, err)
+		}
+		return nil, false, k.resend("the connector is sure that it never happened")
 	}
 	if err.Code == codes.NotFound {
 		if now.Before(k.deadline()) {
 			return nil, false, k.pause(time.Until(nextLook(k.sent, k.deadline(), now)), &effect)
 		}
-		if k.r.replayedFrom(k.path) && k.sent.Before(k.r.t.run.Created) {
-			return nil, false, k.resend("sent again by a replay")
+		if k.r.replayedFrom(k.path) && !k.mine {
+			return nil, false, k.resend("given up by a replay, which sends again")
 		}
 		return nil, false, k.park(effect, fmt.Sprintf("it was not found there in %s", now.Sub(k.sent).Round(time.Second)))
 	}
@@ -233,12 +245,13 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 	return nil, false, k.park(effect, "the connection could not be asked: "+err.Error())
 }
 
-// resend sends a write again that did not come to be: the connector is sure, or a person has looked and wants it.
+// resend sends a write again that did not come to be: the connector is sure, or a person has looked and wants it. The
+// earlier write is struck off the ledger, and the journal says that this run sends, so that for a person it does so once.
 func (k *keyed) resend(why string) error {
-	k.lost, k.mine, k.sent = false, true, time.Now()
-	k.rec.State = store.StepIntent
-	k.rec.Attempt++
-	k.r.note(*k.rec, k.effect(store.EffectIntent, why, nil))
+	k.mine, k.lost, k.held, k.sent = true, false, false, time.Time{}
+	k.rec.State, k.rec.Class = store.StepWaiting, string(plugin.ClassUncertain)
+	k.rec.NotBefore = time.Now()
+	k.r.note(*k.rec, k.effect(store.EffectNone, why, nil))
 	return k.r.advance()
 }
 

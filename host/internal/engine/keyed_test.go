@@ -15,7 +15,8 @@ import (
 )
 
 func TestAKeyedStepCostsTwoWrites(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		r := w.one(w.read("look"), w.keyed("case", time.Minute))
 		wantState(t, r, store.RunSucceeded)
 		if diff := cmp.Diff(map[string]int{"begin": 1, "advance succeeded": 1}, w.st.counts()); diff != "" {
@@ -37,7 +38,8 @@ func TestAKeyedStepCostsTwoWrites(t *testing.T) {
 }
 
 func TestResultsOfWritesAreRecordedBeforeTheNextCall(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Action == "look" {
 				if e := w.effect("case", "k"); e.State != store.EffectDone {
@@ -51,7 +53,8 @@ func TestResultsOfWritesAreRecordedBeforeTheNextCall(t *testing.T) {
 }
 
 func TestKeys(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		s := w.keyed("case", 0)
 		for _, bad := range []any{nil, "", []any{"a"}, map[string]any{}} {
 			s.Key = w.lit(bad)
@@ -69,7 +72,8 @@ func TestKeys(t *testing.T) {
 }
 
 func TestPriorIsHandedToTheConnector(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Prior == nil {
 				return json.RawMessage(`{"id":"7","created":true,"updated":false}`), nil
@@ -106,7 +110,8 @@ func TestPriorIsHandedToTheConnector(t *testing.T) {
 
 // A lost answer is looked for, and found after the vendor's index has caught up.
 func TestLostAnswerIsFound(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		var sent time.Time
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			switch {
@@ -134,7 +139,8 @@ func TestLostAnswerIsFound(t *testing.T) {
 }
 
 func TestLostAnswerIsParkedAfterTheWindow(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Resolve {
 				return nil, broken(codes.NotFound, plugin.EffectNone) // a plain not found is no proof either
@@ -185,7 +191,8 @@ func TestLostAnswerIsParkedAfterTheWindow(t *testing.T) {
 
 // A replay that sends again and loses the answer again parks again, instead of sending for ever.
 func TestReplaySendsOnce(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Resolve {
 				return nil, unresolved()
@@ -213,7 +220,8 @@ func TestReplaySendsOnce(t *testing.T) {
 
 // While the vendor is down nobody can tell; the run waits until it can be asked.
 func TestLookingOutlastsAnOutage(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		up := time.Now().Add(3 * time.Hour)
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			switch {
@@ -228,7 +236,8 @@ func TestLookingOutlastsAnOutage(t *testing.T) {
 		wantState(t, w.one(w.keyed("case", time.Minute)), store.RunSucceeded)
 	})
 	t.Run("for a day", func(t *testing.T) {
-		play(t, func(t *testing.T, w *world) {
+		play(t, func(w *world) {
+			t := w.t
 			w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 				if !c.Resolve {
 					return nil, lostAnswer()
@@ -239,7 +248,8 @@ func TestLookingOutlastsAnOutage(t *testing.T) {
 		})
 	})
 	t.Run("but not a missing permission", func(t *testing.T) {
-		play(t, func(t *testing.T, w *world) {
+		play(t, func(w *world) {
+			t := w.t
 			w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 				if !c.Resolve {
 					return nil, lostAnswer()
@@ -256,7 +266,8 @@ func TestLookingOutlastsAnOutage(t *testing.T) {
 }
 
 func TestSafeRepeatsOfLostAnswersEndParked(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Resolve {
 				t.Error("nothing needs to be looked for")
@@ -272,10 +283,9 @@ func TestSafeRepeatsOfLostAnswersEndParked(t *testing.T) {
 
 // What another run left behind is found, and this run's news are brought to it. That it was created is still news.
 func TestAnothersLostWriteIsUpdated(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
-		ghost := w.st.add(store.NewRun{ID: "ghost", Flow: "f"})
-		ghost.State = store.RunParked
-		w.st.groups[[2]string{"ghost", "f"}] = nil
+	play(t, func(w *world) {
+		t := w.t
+		w.st.add(store.NewRun{ID: "ghost", Flow: "other"}).State = store.RunParked
 		key := store.EffectKey{Connection: "c", Action: "case", Key: "k"}
 		w.st.effects[key] = store.Effect{EffectKey: key, State: store.EffectUnknown, Run: "ghost", FirstSent: time.Now().Add(-time.Hour)}
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
@@ -304,7 +314,8 @@ func TestAnothersLostWriteIsUpdated(t *testing.T) {
 
 // An update whose answer was lost is sent again with the prior output: it cannot create anything.
 func TestLostUpdateIsRepeated(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		key := store.EffectKey{Connection: "c", Action: "case", Key: "k"}
 		w.st.effects[key] = store.Effect{EffectKey: key, State: store.EffectDone, Run: "x", Result: json.RawMessage(`{"id":"7"}`)}
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
@@ -324,7 +335,8 @@ func TestLostUpdateIsRepeated(t *testing.T) {
 }
 
 func TestDefiniteFailureFreesTheKey(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(context.Context, Call) (json.RawMessage, error) { return nil, invalid() }
 		wantState(t, w.one(w.keyed("case", time.Minute)), store.RunDeadLetter)
 		if e := w.effect("case", "k"); e.State != store.EffectNone {
@@ -340,7 +352,8 @@ func TestDefiniteFailureFreesTheKey(t *testing.T) {
 
 // Two runs with one key: the second waits for the first without using up attempts, then updates.
 func TestBusyKey(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Prior == nil {
 				<-time.After(40 * time.Second)
@@ -348,8 +361,7 @@ func TestBusyKey(t *testing.T) {
 			return json.RawMessage(`{"id":"7"}`), nil
 		}
 		s := w.keyed("case", time.Minute)
-		n := 0
-		s.With = w.val(func(flow.Env) any { n++; return map[string]any{"n": n} })
+		s.With = w.val(func(env flow.Env) any { return map[string]any{"of": path(env, "run", "id")} })
 		w.flow("f", s)
 		a, b := w.st.add(store.NewRun{Flow: "f"}), w.st.add(store.NewRun{Flow: "f"})
 		e := w.start()
@@ -374,7 +386,8 @@ func TestBusyKey(t *testing.T) {
 
 // Concurrent turns of one loop with the same key do not write twice.
 func TestTurnsWithOneKey(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(context.Context, Call) (json.RawMessage, error) {
 			<-time.After(time.Second)
 			return json.RawMessage(`{"id":"7"}`), nil
@@ -388,7 +401,8 @@ func TestTurnsWithOneKey(t *testing.T) {
 }
 
 func TestUnsafeSteps(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		r := w.one(w.read("look"), w.unsafe("playbook"))
 		wantState(t, r, store.RunSucceeded)
 		if diff := cmp.Diff(map[string]int{"advance ": 1, "advance succeeded": 1}, w.st.counts()); diff != "" {
@@ -418,7 +432,8 @@ func TestUnsafeSteps(t *testing.T) {
 
 // A connector that is sure that nothing happened gets the write again, long before the window is over.
 func TestAbsentIsSentAgain(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		looks, sends := 0, 0
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Resolve {
@@ -442,6 +457,55 @@ func TestAbsentIsSentAgain(t *testing.T) {
 		}
 		if e := w.effect("case", "k"); e.State != store.EffectDone {
 			t.Errorf("ledger: %+v", e)
+		}
+	})
+}
+
+// A connector that is sure each time, and loses each answer, ends in a dead letter: it is known that nothing was done.
+func TestAbsentForEver(t *testing.T) {
+	play(t, func(w *world) {
+		t := w.t
+		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
+			if !c.Resolve {
+				return nil, lostAnswer()
+			}
+			e := broken(codes.NotFound, plugin.EffectNone)
+			e.Reason = plugin.ReasonAbsent
+			return nil, e
+		}
+		wantState(t, w.one(w.keyed("case", time.Hour)), store.RunDeadLetter, "after 5 attempts")
+		sends := 0
+		for _, c := range w.sent() {
+			if !c.Resolve {
+				sends++
+			}
+		}
+		if sends != 5 {
+			t.Errorf("sent %d times", sends)
+		}
+		if e := w.effect("case", "k"); e.State != store.EffectNone {
+			t.Errorf("ledger: %+v", e)
+		}
+	})
+}
+
+// A write that another life of the host had under way gets time to settle before the same is sent again.
+func TestWritesUnderWaySettle(t *testing.T) {
+	play(t, func(w *world) {
+		t := w.t
+		key := store.EffectKey{Connection: "c", Action: "case", Key: "k"}
+		sent := time.Now()
+		w.st.effects[key] = store.Effect{EffectKey: key, State: store.EffectIntent, Run: "gone", FirstSent: sent}
+		w.call = func(context.Context, Call) (json.RawMessage, error) {
+			if d := time.Since(sent); d < settleTime {
+				t.Errorf("sent again after %s", d)
+			}
+			return json.RawMessage(`{"id":"1"}`), nil
+		}
+		r := w.one(w.keyed("case", 0))
+		wantState(t, r, store.RunSucceeded)
+		if s := w.step(r.ID, "case"); s.Attempt != 1 || len(w.sent()) != 1 {
+			t.Errorf("journal %+v after %d calls", s, len(w.sent()))
 		}
 	})
 }

@@ -10,28 +10,34 @@ import (
 	"github.com/casewire/casewire/host/store"
 )
 
-// memStore is the part of a store that the engine uses, in memory. Where the contract leaves room it takes the reading
-// that is harder on the engine: BeginEffect forgets when an earlier attempt was sent.
+// memStore is the part of a store that the engine uses, in memory.
 type memStore struct {
 	store.Store // nil: the rest is not called
 
 	mu      sync.Mutex
 	runs    map[string]*store.Run
-	live    []*store.Run // in the order of creation
-	groups  map[[2]string][]*store.Run
+	live    []live // in the order of creation
+	groups  map[[2]string]*[]*store.Run
 	steps   map[string]map[string]store.Step
 	effects map[store.EffectKey]store.Effect
 	dead    []store.DeadLetter
 	writes  []string
 	seq     int64
+	fence   int64
 	refused int // ErrBusy
 	// hook may fail an operation before or after it took effect.
 	hook func(op string, after bool) error
 }
 
+// live is a run and the line of those with its order key and flow.
+type live struct {
+	*store.Run
+	line *[]*store.Run
+}
+
 func newMemStore() *memStore {
 	return &memStore{
-		runs: map[string]*store.Run{}, groups: map[[2]string][]*store.Run{},
+		runs: map[string]*store.Run{}, groups: map[[2]string]*[]*store.Run{},
 		steps: map[string]map[string]store.Step{}, effects: map[store.EffectKey]store.Effect{},
 	}
 }
@@ -67,9 +73,12 @@ func (m *memStore) add(n store.NewRun) *store.Run {
 	n.State = store.RunReady
 	r := &store.Run{NewRun: n, Seq: m.seq, Created: time.Now()}
 	m.runs[n.ID] = r
-	m.live = append(m.live, r)
 	g := [2]string{n.OrderKey, n.Flow}
-	m.groups[g] = append(m.groups[g], r)
+	if m.groups[g] == nil {
+		m.groups[g] = &[]*store.Run{}
+	}
+	*m.groups[g] = append(*m.groups[g], r)
+	m.live = append(m.live, live{r, m.groups[g]})
 	return r
 }
 
@@ -81,6 +90,9 @@ func (m *memStore) ClaimRuns(_ context.Context, c store.RunClaim) (out []store.R
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	for len(m.live) > 0 && !m.live[0].State.Live() {
+		m.live = m.live[1:]
+	}
 	gone := 0
 	for _, r := range m.live {
 		if !r.State.Live() {
@@ -90,15 +102,17 @@ func (m *memStore) ClaimRuns(_ context.Context, c store.RunClaim) (out []store.R
 		if len(out) == c.Limit {
 			break
 		}
-		if m.groups[[2]string{r.OrderKey, r.Flow}][0] != r || !claimable(r, c.Now) {
+		if !claimable(r.Run, c.Now) || (*r.line)[0] != r.Run {
 			continue
 		}
 		r.State, r.Owner, r.LeaseEnd, r.NotBefore = store.RunRunning, c.Owner, c.LeaseUntil, time.Time{}
-		r.Fence++
-		out = append(out, *r)
+		m.fence++
+		r.Fresh = r.Fence == 0
+		r.Fence = m.fence // as a driver may: one counter for all runs
+		out = append(out, *r.Run)
 	}
 	if gone > len(m.live)/2 {
-		m.live = slices.DeleteFunc(m.live, func(r *store.Run) bool { return !r.State.Live() })
+		m.live = slices.DeleteFunc(m.live, func(r live) bool { return !r.State.Live() })
 	}
 	return out, nil
 }
@@ -155,7 +169,7 @@ func (m *memStore) Advance(_ context.Context, a store.Advance) error {
 		}
 		m.put(a.Run, a.Steps)
 		for _, e := range a.Effects {
-			m.effects[e.EffectKey] = e
+			m.settleEffect(e)
 		}
 		if a.State == "" {
 			return nil
@@ -167,13 +181,25 @@ func (m *memStore) Advance(_ context.Context, a store.Advance) error {
 		if !a.State.Live() {
 			r.Ended = a.Now
 			g := [2]string{r.OrderKey, r.Flow}
-			m.groups[g] = m.groups[g][1:]
+			*m.groups[g] = (*m.groups[g])[1:]
 		}
 		if a.DeadLetter != nil {
 			m.dead = append(m.dead, *a.DeadLetter)
 		}
 		return nil
 	})
+}
+
+func (m *memStore) settleEffect(e store.Effect) {
+	was := m.effects[e.EffectKey]
+	e.FirstSent = was.FirstSent
+	if e.State != store.EffectDone {
+		e.Result, e.InputHash = was.Result, was.InputHash
+	}
+	if e.State == store.EffectNone && was.Result != nil {
+		e.State = store.EffectDone
+	}
+	m.effects[e.EffectKey] = e
 }
 
 func (m *memStore) BeginEffect(_ context.Context, l store.Lease, e store.Effect, steps []store.Step) (prior store.Effect, err error) {
@@ -186,10 +212,10 @@ func (m *memStore) BeginEffect(_ context.Context, l store.Lease, e store.Effect,
 			m.refused++
 			return store.ErrBusy
 		}
-		if e.Result == nil {
-			e.Result, e.InputHash = prior.Result, prior.InputHash
+		e.Result, e.InputHash, e.State = prior.Result, prior.InputHash, store.EffectIntent
+		if unsettled(prior.State) {
+			e.FirstSent = prior.FirstSent
 		}
-		e.State = store.EffectIntent
 		m.effects[e.EffectKey] = e
 		m.put(l.Run, steps)
 		return nil

@@ -16,6 +16,7 @@ type (
 		until  time.Time
 		reason string
 		class  plugin.Class
+		busy   bool // waits for a key that another run holds, and has done nothing itself
 	}
 	// parking stops the run for a person: an outcome cannot be known.
 	parking struct {
@@ -39,10 +40,15 @@ func (p *parking) Error() string    { return p.reason }
 func (f *failure) Error() string    { return f.text }
 
 // worse picks what counts of the outcomes of concurrent turns. A turn that waits may yet learn the fate of a write, so it
-// goes before the failures and parkings of others, which stand in the journal and are met again at the resume.
+// goes before the failures and parkings of others, which stand in the journal and are met again at the resume. But one that
+// waits for another run's key goes last: were this run to wait with a key of its own that it can do nothing about, and the
+// other likewise, both would wait for ever.
 func worse(a, b error) error {
 	if rank(b) > rank(a) {
 		return b
+	}
+	if rank(a) > rank(b) {
+		return a
 	}
 	if x, ok := a.(*suspension); ok { //nolint:errorlint // never wrapped
 		if y, ok := b.(*suspension); ok && y.until.Before(x.until) { //nolint:errorlint // never wrapped
@@ -53,17 +59,30 @@ func worse(a, b error) error {
 }
 
 func rank(err error) int {
-	switch err.(type) { //nolint:errorlint // never wrapped
+	switch err := err.(type) { //nolint:errorlint // never wrapped
 	case nil:
 		return 0
 	case *failure:
-		return 1
-	case *parking:
 		return 2
-	case *suspension:
+	case *parking:
 		return 3
-	default: // errGone
+	case *suspension:
+		if err.busy {
+			return 1
+		}
 		return 4
+	default: // errGone
+		return 5
+	}
+}
+
+// ended says whether the run will not come back to where it is.
+func ended(err error) bool {
+	switch err.(type) { //nolint:errorlint // never wrapped
+	case nil, *suspension:
+		return false
+	default:
+		return true
 	}
 }
 

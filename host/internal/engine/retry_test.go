@@ -61,7 +61,8 @@ func TestWhatIsRepeated(t *testing.T) {
 		{"effect not declared", connectorv1.Effect_EFFECT_UNSPECIFIED, codes.Unavailable, unknown, nil, 1, store.RunParked},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			play(t, func(t *testing.T, w *world) {
+			play(t, func(w *world) {
+				t := w.t
 				w.call = func(context.Context, Call) (json.RawMessage, error) {
 					if len(w.sent()) == 1 {
 						return nil, broken(tc.code, tc.side)
@@ -99,7 +100,8 @@ func TestAttemptsRunOut(t *testing.T) {
 		"timeouts":             {broken(codes.DeadlineExceeded, plugin.EffectNone), 0, 5},
 	} {
 		t.Run(name, func(t *testing.T) {
-			play(t, func(t *testing.T, w *world) {
+			play(t, func(w *world) {
+				t := w.t
 				w.call = func(context.Context, Call) (json.RawMessage, error) { return nil, tc.err }
 				s := w.read("act")
 				s.Retry.Max = tc.max
@@ -119,7 +121,8 @@ func TestAttemptsRunOut(t *testing.T) {
 }
 
 func TestAnOutageUsesUpNoAttempts(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		up := time.Now().Add(5 * time.Hour)
 		w.call = func(context.Context, Call) (json.RawMessage, error) {
 			if time.Now().Before(up) {
@@ -133,7 +136,8 @@ func TestAnOutageUsesUpNoAttempts(t *testing.T) {
 		}
 	})
 	t.Run("but a day does", func(t *testing.T) {
-		play(t, func(t *testing.T, w *world) {
+		play(t, func(w *world) {
+			t := w.t
 			w.call = func(context.Context, Call) (json.RawMessage, error) { return nil, unavailable() }
 			began := time.Now()
 			wantState(t, w.one(w.read("act")), store.RunDeadLetter, "unavailable")
@@ -143,7 +147,8 @@ func TestAnOutageUsesUpNoAttempts(t *testing.T) {
 		})
 	})
 	t.Run("a crash of the connector is the step's own fault", func(t *testing.T) {
-		play(t, func(t *testing.T, w *world) {
+		play(t, func(w *world) {
+			t := w.t
 			w.call = func(context.Context, Call) (json.RawMessage, error) {
 				e := broken(codes.Unavailable, plugin.EffectUnknown)
 				e.Reason = plugin.ReasonPluginCrashed
@@ -158,7 +163,8 @@ func TestAnOutageUsesUpNoAttempts(t *testing.T) {
 }
 
 func TestLongWaitsAreInTheStore(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		first := true
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Action == "act" && first {
@@ -196,16 +202,17 @@ func TestLongWaitsAreInTheStore(t *testing.T) {
 
 func TestBackoff(t *testing.T) {
 	t.Parallel()
-	for attempt, ceiling := range map[int]time.Duration{0: 1, 1: 1, 2: 2, 3: 4, 9: 256, 10: 300, 40: 300, 5000: 300} {
+	for attempt, seconds := range map[int]int64{0: 1, 1: 1, 2: 2, 3: 4, 9: 256, 10: 300, 40: 300, 5000: 300} {
+		ceiling := time.Duration(seconds) * time.Second
 		var most time.Duration
 		for range 300 {
 			d := backoff(time.Second, 5*time.Minute, attempt)
-			if d <= 0 || d > ceiling*time.Second {
-				t.Fatalf("attempt %d: %s is over %s", attempt, d, ceiling*time.Second)
+			if d <= 0 || d > ceiling {
+				t.Fatalf("attempt %d: %s is over %s", attempt, d, ceiling)
 			}
 			most = max(most, d)
 		}
-		if most < ceiling*time.Second/2 {
+		if most < ceiling/2 {
 			t.Errorf("attempt %d: never over %s: no full jitter", attempt, most)
 		}
 	}

@@ -138,7 +138,7 @@ func (r *runner) prepare() error {
 	if r.base, err = o.Load(r.t.ctx, *run); err != nil {
 		return r.unprepared(plugin.ClassInvalid, "load the event of the run", err)
 	}
-	if run.Fence > 1 { // else nobody can have written a journal
+	if !run.Fresh {
 		if r.journal, err = r.steps(run.ID); err != nil {
 			return r.unprepared(plugin.ClassBug, "read the journal of the run", err)
 		}
@@ -189,8 +189,8 @@ func (r *runner) unprepared(class plugin.Class, what string, err error) error {
 		return &failure{class: class, text: text}
 	}
 	r.e.log.Error("prepare a run", slog.String("run", run.ID), slog.String("what", what), slog.Any("error", err))
-	pause := backoff(4*time.Second, time.Minute, int(min(run.Fence, 30))) + time.Second
-	return &suspension{until: time.Now().Add(pause), reason: text, class: plugin.ClassUnavailable}
+	now := time.Now()
+	return &suspension{until: now.Add(patiently(0, run.Created, now)), reason: text, class: plugin.ClassUnavailable}
 }
 
 // inputs are those of a run that no event started.
@@ -236,7 +236,10 @@ type scope struct {
 func (r *runner) scope(inputs map[string]any) *scope {
 	if r.about == nil {
 		run := &r.t.run
-		r.about = map[string]any{"id": run.ID, "flow": run.Flow, "attempt": int(run.Fence)}
+		r.about = map[string]any{"id": run.ID, "flow": run.Flow, "attempt": 1}
+		if run.Parent != "" {
+			r.about["attempt"] = 2 // a replay
+		}
 	}
 	sc := &scope{env: make(flow.Env, len(r.base)+6), steps: map[string]any{}}
 	maps.Copy(sc.env, r.base)

@@ -17,14 +17,15 @@ import (
 )
 
 // play runs a test under the fake clock.
-func play(t *testing.T, f func(t *testing.T, w *world)) {
+func play(t *testing.T, f func(w *world)) {
 	t.Helper()
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) { f(t, newWorld(t)) })
+	synctest.Test(t, func(t *testing.T) { f(newWorld(t)) })
 }
 
 func TestStepsSeeEachOther(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.load = func(context.Context, store.Run) (flow.Env, error) {
 			return flow.Env{"event": map[string]any{"id": "e1"}}, nil
 		}
@@ -79,7 +80,8 @@ func TestStepsSeeEachOther(t *testing.T) {
 }
 
 func TestCallSharesRetryAndBindsInputs(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		tries := 0
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Action == "query" {
@@ -119,7 +121,8 @@ func TestCallSharesRetryAndBindsInputs(t *testing.T) {
 }
 
 func TestBadInputs(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		f := w.flow("f", w.read("look"))
 		f.Inputs = map[string]flow.Input{"q": {Type: "string", Required: true}, "n": {Type: "integer"}}
 		for input, want := range map[string]string{
@@ -128,7 +131,7 @@ func TestBadInputs(t *testing.T) {
 			`{"q":"a","n":1.5}`:           `input "n" must be of type integer`,
 			`{"q":"a","x":1}`:             `no input "x"`,
 			`[1]`:                         `takes an object`,
-			`{"q":"a"}{}`:                 `more than one value`,
+			`{"q":"a"}{}`:                 `more than one`,
 			`{"q":"a","n":2}`:             ``,
 			`{"q":"a","n":2.0,"n2":null}`: `no input "n2"`,
 		} {
@@ -150,7 +153,8 @@ func TestBadInputs(t *testing.T) {
 }
 
 func TestDepthOfCalls(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		inner := &flow.Flow{Name: "deep", Steps: []*flow.Step{w.read("look")}}
 		for range maxDepth + 1 {
 			inner = &flow.Flow{Name: "deep", Steps: []*flow.Step{{ID: "c", Kind: flow.KindCall, Call: inner}}}
@@ -162,7 +166,8 @@ func TestDepthOfCalls(t *testing.T) {
 func TestEach(t *testing.T) {
 	for _, concurrency := range []int{1, 3} {
 		t.Run("", func(t *testing.T) {
-			play(t, func(t *testing.T, w *world) {
+			play(t, func(w *world) {
+				t := w.t
 				running, most := 0, 0
 				w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 					w.mu.Lock()
@@ -206,7 +211,8 @@ func TestEach(t *testing.T) {
 }
 
 func TestEachOverNonsense(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		step := func(v any) *flow.Step {
 			return &flow.Step{ID: "each", Kind: flow.KindEach, For: w.lit(v), Body: []*flow.Step{w.read("look")}}
 		}
@@ -217,7 +223,8 @@ func TestEachOverNonsense(t *testing.T) {
 }
 
 func TestOnError(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
 			if c.Action == "bad" {
 				return nil, invalid()
@@ -250,7 +257,8 @@ func TestOnError(t *testing.T) {
 }
 
 func TestExpressionsThatFail(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		look := w.read("look")
 		look.With = w.bad(errors.New("cannot fetch title from null"))
 		r := w.one(look)
@@ -279,7 +287,8 @@ func TestExpressionsThatFail(t *testing.T) {
 }
 
 func TestPanicsAreCaught(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		w.call = func(context.Context, Call) (json.RawMessage, error) { panic("caller") }
 		wantState(t, w.one(w.read("look")), store.RunDeadLetter, "panic: caller")
 		w.call = nil
@@ -289,7 +298,8 @@ func TestPanicsAreCaught(t *testing.T) {
 }
 
 func TestWhatCannotBeLoaded(t *testing.T) {
-	play(t, func(t *testing.T, w *world) {
+	play(t, func(w *world) {
+		t := w.t
 		r := w.st.add(store.NewRun{Flow: "gone", FlowVersion: "v1"})
 		e := w.start()
 		w.settle(time.Minute)

@@ -328,7 +328,7 @@ func (r *runner) each(sc *scope, s *flow.Step, path string, inner reuse, rec *st
 		outs[i] = turnOutput(turn, s.Body)
 		return nil
 	}
-	if err := r.turns(len(items), s.Concurrency, one); err != nil {
+	if err := turns(len(items), s.Concurrency, r.open(path), one); err != nil {
 		if p, ok := err.(*panicked); ok { //nolint:errorlint // never wrapped
 			return nil, r.broken(path, "body", p)
 		}
@@ -352,9 +352,30 @@ func turnOutput(turn *scope, body []*flow.Step) any {
 	return out
 }
 
-// turns runs n turns, at most limit at once. After one that did not succeed, no new ones are begun, except that a turn
-// which only waits does not hold back the others if they may run beside it.
-func (r *runner) turns(n, limit int, one func(int) error) error {
+// open are the turns of a loop that an earlier lease began and did not finish.
+func (r *runner) open(path string) map[int]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var open map[int]bool
+	for p, s := range r.journal {
+		rest, ok := strings.CutPrefix(p, path+"[")
+		if !ok || s.State == store.StepSucceeded || s.State == store.StepFailed || s.State == store.StepSkipped {
+			continue
+		}
+		index, _, _ := strings.Cut(rest, "]")
+		if i, err := strconv.Atoi(index); err == nil {
+			if open == nil {
+				open = map[int]bool{}
+			}
+			open[i] = true
+		}
+	}
+	return open
+}
+
+// turns runs n turns, at most limit at once. After one that failed or parked only those go on that were open before: what
+// became of their writes must be found out. A turn that waits holds back no other that may run beside it.
+func turns(n, limit int, open map[int]bool, one func(int) error) error {
 	if limit <= 1 || n <= 1 {
 		for i := range n {
 			if err := one(i); err != nil {
@@ -367,22 +388,24 @@ func (r *runner) turns(n, limit int, one func(int) error) error {
 		wg   sync.WaitGroup
 		mu   sync.Mutex
 		end  error
+		stop bool
 		next int
 	)
+	take := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		for stop && next < n && !open[next] {
+			next++
+		}
+		next++
+		return next - 1
+	}
 	for range min(limit, n) {
 		wg.Go(func() {
-			for {
-				mu.Lock()
-				i := next
-				stop := i >= n || end != nil && rank(end) != rank((*suspension)(nil))
-				next++
-				mu.Unlock()
-				if stop {
-					return
-				}
+			for i := take(); i < n; i = take() {
 				if err := one(i); err != nil {
 					mu.Lock()
-					end = worse(end, err)
+					end, stop = worse(end, err), stop || ended(err)
 					mu.Unlock()
 				}
 			}

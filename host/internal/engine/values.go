@@ -1,13 +1,9 @@
 package engine
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"reflect"
-	"strconv"
 
 	"github.com/casewire/casewire/host/flow"
 )
@@ -56,48 +52,16 @@ func (e *Engine) object(v *flow.Value, env flow.Env) (x any, err error) {
 	return x, err
 }
 
-// decode reads JSON the way expressions see it: whole numbers are int, so that a 64-bit id keeps its digits, and others
-// float64.
+// decode reads JSON as expressions see it; nothing is null.
 func decode(raw json.RawMessage) (any, error) {
 	if len(raw) == 0 {
 		return nil, nil
 	}
-	d := json.NewDecoder(bytes.NewReader(raw))
-	d.UseNumber()
-	var v any
-	if err := d.Decode(&v); err != nil {
+	v, err := flow.Decode(raw)
+	if err != nil {
 		return nil, fmt.Errorf("read JSON: %w", err)
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("read JSON: more than one value")
-	}
-	return numbers(v), nil
-}
-
-func numbers(v any) any {
-	switch v := v.(type) {
-	case json.Number:
-		if i, err := strconv.Atoi(v.String()); err == nil {
-			return i
-		}
-		f, err := v.Float64()
-		if err != nil {
-			return v.String() // beyond any number: keep what was written
-		}
-		return f
-	case map[string]any:
-		for k, x := range v {
-			switch x.(type) {
-			case json.Number, map[string]any, []any:
-				v[k] = numbers(x)
-			}
-		}
-	case []any:
-		for i, x := range v {
-			v[i] = numbers(x)
-		}
-	}
-	return v
+	return v, nil
 }
 
 // evaluateAgain stands as the input of a let, call or each step whose output JSON cannot give back as it was, because it
