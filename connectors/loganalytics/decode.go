@@ -37,8 +37,7 @@ func decode(r io.Reader, lim limits, emit func(rawRow) error) (Summary, error) {
 	if err == nil {
 		return d.sum, nil
 	}
-	var typed *sdk.Error
-	if errors.As(err, &typed) {
+	if _, ok := errors.AsType[*sdk.Error](err); ok {
 		return d.sum, err
 	}
 	what := "is not the JSON of a query result"

@@ -26,7 +26,7 @@ type Config struct {
 
 	Push         string     `json:"push" enum:"manage,receive,off" default:"off" doc:"Change notifications: manage subscribes, renews and adopts; receive takes notifications that somebody else subscribed to; off polls only"`
 	PushResource string     `json:"push_resource" default:"security/alerts_v2" doc:"What to subscribe to. Graph documents subscriptions only for the retired security/alerts; a tenant may refuse alerts_v2, and polling goes on"`
-	ClientState  sdk.Secret `json:"client_state,omitempty" doc:"Shared secret of the notifications. Required for receive; manage derives one"`
+	ClientState  sdk.Secret `json:"client_state,omitzero" doc:"Shared secret of the notifications. Required for receive; manage derives one"`
 	PushLife     string     `json:"push_life" default:"72h" doc:"Life of a subscription, 45m to 720h; it is renewed at half of it and at least daily"`
 
 	Overlap  string `json:"overlap" default:"10m" doc:"How far behind the newest alert each poll looks again, for alerts that are indexed late"`

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -287,3 +288,5 @@ func throttled(after time.Duration) error {
 	e.RetryAfter = after
 	return e
 }
+
+var errAbort = errors.New("abort")
