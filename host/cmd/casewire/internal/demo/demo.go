@@ -81,7 +81,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		return cli.Environment(err)
 	}
 	defer w.Close()
-	if err := w.WriteConfig(lab.Config{Push: "manage", Poll: 2 * time.Second, Flows: lab.DemoFlows()}); err != nil {
+	if err := w.WriteConfig(lab.Config{Push: "manage", Poll: 4 * time.Second, Flows: lab.DemoFlows()}); err != nil {
 		return cli.Environment(err)
 	}
 	alerts, err := lab.Alerts(o.alerts, o.seed, w.Azure.Tenant(), begin)
