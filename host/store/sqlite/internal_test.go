@@ -269,6 +269,9 @@ func TestRollbackRestoresMemory(t *testing.T) {
 	if err != nil || len(runs) != 1 {
 		t.Fatal(runs, err)
 	}
+	if !runs[0].Fresh {
+		t.Fatal("a run that nobody had before has no journal to read")
+	}
 	lease := store.Lease{Run: runs[0].ID, Fence: runs[0].Fence}
 	leased, err := s.ClaimHints(ctx, store.HintClaim{Connection: "c", Trigger: "t", Limit: 9, Now: now, LeaseUntil: now.Add(time.Minute)})
 	if err != nil || len(leased) != 3 {

@@ -70,6 +70,7 @@ func (s *Store) ClaimRuns(ctx context.Context, c store.RunClaim) ([]store.Run, e
 			missing = true
 		}
 		r.overlay(&out[i])
+		out[i].Fresh = r.fresh
 	}
 	s.mu.Unlock()
 	if !missing {
@@ -98,7 +99,7 @@ func (s *Store) ClaimRuns(ctx context.Context, c store.RunClaim) ([]store.Run, e
 				return err
 			}
 			out[i].State, out[i].Fence, out[i].Owner, out[i].LeaseEnd = held.State, held.Fence, held.Owner, held.LeaseEnd
-			out[i].NotBefore, out[i].Started, out[i].Updated = held.NotBefore, held.Started, held.Updated
+			out[i].NotBefore, out[i].Started, out[i].Updated, out[i].Fresh = held.NotBefore, held.Started, held.Updated, held.Fresh
 		}
 		return nil
 	})
