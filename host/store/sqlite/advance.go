@@ -100,6 +100,9 @@ func (s *Store) Advance(ctx context.Context, a store.Advance) error {
 	return s.w.write(ctx, "advance", bytes, func(t *tx) error {
 		s.mu.Lock()
 		r := s.runs.held(a.Lease)
+		if r != nil {
+			r.journaled(len(steps))
+		}
 		s.mu.Unlock()
 		if r == nil {
 			return fmt.Errorf("%w: run %s, fence %d", store.ErrFenced, a.Run, a.Fence)

@@ -60,6 +60,9 @@ func (s *Store) BeginEffect(ctx context.Context, lease store.Lease, e store.Effe
 		prior = store.Effect{}
 		s.mu.Lock()
 		r := s.runs.held(lease)
+		if r != nil {
+			r.journaled(len(journal))
+		}
 		s.mu.Unlock()
 		if r == nil {
 			return fmt.Errorf("%w: run %s, fence %d", store.ErrFenced, lease.Run, lease.Fence)

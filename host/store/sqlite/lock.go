@@ -38,3 +38,7 @@ func lockFile(path string) (*os.File, error) {
 	}
 	return f, nil
 }
+
+// unlockFile gives the lock up by name: a child process that is just being started may hold a copy of the descriptor
+// for a moment longer.
+func unlockFile(f *os.File) error { return errors.Join(unlock(f), f.Close()) }

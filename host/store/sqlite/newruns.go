@@ -113,7 +113,7 @@ func (t *tx) insertRun(n *newRun, from origin) (string, error) {
 	}
 	if r.State.Live() {
 		t.then = append(t.then, func() {
-			live := &liveRun{id: r.ID, state: r.State, updated: from.now, rec: r}
+			live := &liveRun{id: r.ID, state: r.State, updated: from.now, rec: r, fresh: true}
 			live.seq = r.Seq
 			t.s.runs.add(live, r.OrderKey, r.Flow)
 		})

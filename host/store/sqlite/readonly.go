@@ -46,7 +46,7 @@ func (s *Store) stats(ctx context.Context) (out store.Stats, err error) {
 		if err != nil {
 			return err
 		}
-		st, err := c.Stmt("SELECT state, count(*) FROM run WHERE state IN ('ready', 'running', 'waiting') GROUP BY state")
+		st, err := c.Stmt("SELECT state, count(*) FROM run WHERE state IN ('ready', 'waiting') GROUP BY state")
 		if err != nil {
 			return err
 		}
@@ -74,7 +74,7 @@ func (s *Store) stats(ctx context.Context) (out store.Stats, err error) {
 
 // listLiveOnDisk lists runs in a live state as the disk has them.
 func listLiveOnDisk(c *lite.Conn, f store.RunFilter, out *[]store.Run) error {
-	st, err := c.Stmt(selectRun + "WHERE r.state = ? ORDER BY r.seq DESC LIMIT ?")
+	st, err := c.Stmt(selectRun + "WHERE r.state = ? AND r.state IN ('ready', 'waiting') ORDER BY r.seq DESC LIMIT ?")
 	if err != nil {
 		return err
 	}

@@ -21,6 +21,7 @@ type liveRun struct {
 	owner     string
 	started   int64
 	updated   int64
+	fresh     bool       // nothing was ever written to its journal
 	settling  bool       // an Advance that takes it from its owner is being committed
 	ending    bool       // and that Advance ends it
 	rec       *store.Run // as it was stored; nil: read it from disk
@@ -138,6 +139,14 @@ func (x *runIndex) held(l store.Lease) *liveRun {
 		return nil
 	}
 	return r
+}
+
+// journaled notes that something is being written to the journal of a run. It stays so even if that fails: fresh must
+// never be said too often.
+func (r *liveRun) journaled(steps int) {
+	if steps > 0 {
+		r.fresh = false
+	}
 }
 
 // settle makes a held run unclaimable while its next state is being committed; unsettle takes that back.

@@ -70,6 +70,7 @@ func (s *Store) ClaimRuns(ctx context.Context, c store.RunClaim) ([]store.Run, e
 			missing = true
 		}
 		r.overlay(&out[i])
+		out[i].Fresh = r.fresh
 	}
 	s.mu.Unlock()
 	if !missing {
@@ -98,7 +99,7 @@ func (s *Store) ClaimRuns(ctx context.Context, c store.RunClaim) ([]store.Run, e
 				return err
 			}
 			out[i].State, out[i].Fence, out[i].Owner, out[i].LeaseEnd = held.State, held.Fence, held.Owner, held.LeaseEnd
-			out[i].NotBefore, out[i].Started, out[i].Updated = held.NotBefore, held.Started, held.Updated
+			out[i].NotBefore, out[i].Started, out[i].Updated, out[i].Fresh = held.NotBefore, held.Started, held.Updated, held.Fresh
 		}
 		return nil
 	})
@@ -304,11 +305,13 @@ func runWhere(f store.RunFilter) (string, func(*lite.Stmt)) {
 		args = append(args, vals...)
 	}
 	if f.EventID != "" {
-		add("r.event_id = ? AND (r.object IN (SELECT object FROM event WHERE id = ?) OR r.object IS NULL)", f.EventID, f.EventID)
+		add("r.seq IN (SELECT seq FROM run WHERE object IN (SELECT object FROM event WHERE id = ?) AND event_id = ? "+
+			"UNION ALL SELECT seq FROM run WHERE object IS NULL AND event_id = ?)", f.EventID, f.EventID, f.EventID)
 	}
 	if f.OrderKey != "" {
-		add("(r.order_key = ? OR r.order_key IS NULL AND r.object IN ("+familyOf+" SELECT m.id FROM family m JOIN object x ON x.id = m.id "+
-			"WHERE x.first_key = ?))", f.OrderKey, f.OrderKey, f.OrderKey)
+		add("r.seq IN (SELECT seq FROM run WHERE order_key = ? UNION ALL SELECT * FROM ("+familyOf+" SELECT q.seq FROM family "+
+			"CROSS JOIN object x ON x.id = family.id CROSS JOIN run q ON q.object = x.id WHERE x.first_key = ? AND q.order_key IS NULL))",
+			f.OrderKey, f.OrderKey, f.OrderKey)
 	}
 	if f.Flow != "" {
 		add("r.flow = ?", f.Flow)

@@ -113,14 +113,16 @@ CREATE TABLE dead_letter (
 CREATE INDEX dead_letter_open ON dead_letter(seq) WHERE resolved IS NULL;
 `}
 
-// pragmas of the writing connection. The page size has its effect only on a new file. There is no memory map: an I/O
-// error on one is a signal that kills the process, where a read returns an error that can be reported.
+// writerPragmas: the page size, which has its effect only on a new file, fits an alert in little more than one page, so
+// that fewer frames are written. The cache is small on purpose: SQLite walks all of it at the end of every transaction
+// that moved pages. There is no memory map: an I/O error on one is a signal that kills the process, where a read returns
+// an error that can be reported.
 const writerPragmas = `
-PRAGMA page_size = 4096;
+PRAGMA page_size = 8192;
 PRAGMA journal_mode = WAL;
 PRAGMA synchronous = FULL;
 PRAGMA wal_autocheckpoint = 0;
-PRAGMA cache_size = -65536;
+PRAGMA cache_size = -16384;
 PRAGMA temp_store = MEMORY;
 PRAGMA trusted_schema = OFF;
 `

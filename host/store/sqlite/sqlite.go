@@ -92,7 +92,7 @@ func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, s.lock.Close())
+			err = errors.Join(err, unlockFile(s.lock))
 		}
 	}()
 	// Alerts are nobody else's business; SQLite gives the files beside it the same mode.
@@ -176,7 +176,7 @@ func (s *Store) Close() error {
 	if cerr := s.w.c.Checkpoint(true); cerr != nil {
 		s.log.Warn("checkpoint at close failed; the next start will do it", "path", s.path, "error", cerr)
 	}
-	return errors.Join(err, s.w.c.Close(), s.lock.Close())
+	return errors.Join(err, s.w.c.Close(), unlockFile(s.lock))
 }
 
 // space watches the free space, looking at most once a second.

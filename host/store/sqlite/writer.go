@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -22,7 +23,7 @@ const (
 	batchBytes = 8 << 20 // payload in one transaction; one request may exceed it
 	// checkpointPages is how much log is gathered before it is copied into the database: the longer, the more often a hot
 	// page is copied once instead of many times.
-	checkpointPages = 4096
+	checkpointPages = 8192
 )
 
 // op is one request to the writer. do may be called more than once: when a neighbour in the transaction fails, all of it
@@ -131,6 +132,7 @@ func (w *writer) loop() {
 		<-w.wake
 		for {
 			var closing bool
+			runtime.Gosched() // whom the last commit set free comes along, where there is a queue at all
 			batch, closing = w.take(batch[:0])
 			if len(batch) == 0 {
 				if closing {

@@ -48,8 +48,10 @@ var runTests = map[string]func(*testing.T, *env){
 			Seq: ready.Seq, Fence: r.Fence, Owner: "w", LeaseEnd: e.now.Add(30 * time.Second),
 			Created: epoch, Started: e.now, Updated: e.now,
 		}
-		same(t, "claimed", r, want)
 		same(t, "read while running", e.run(id), want)
+		want.Fresh = r.Fresh // whether a driver can tell is its own business
+		same(t, "claimed", r, want)
+		want.Fresh = false
 		e.pass(time.Second)
 		steps := []store.Step{
 			{
@@ -181,6 +183,26 @@ var runTests = map[string]func(*testing.T, *env){
 		}
 		e.wantError(e.Advance(e.ctx, store.Advance{Lease: lease(old), Now: e.now, State: store.RunFailed}), store.ErrFenced)
 		e.end(young, store.RunSucceeded)
+	},
+	"a run with a journal is not fresh": func(t *testing.T, e *env) {
+		id := e.start("a", 1)
+		r := e.one("w")
+		e.noError(e.Advance(e.ctx, store.Advance{Lease: lease(r), Now: e.now, Steps: []store.Step{{Path: "p", State: store.StepIntent}}}))
+		fresh := func(what string, r store.Run) {
+			t.Helper()
+			if r.ID != id || r.Fresh {
+				t.Fatalf("%s: run %s, fresh %v", what, r.ID, r.Fresh)
+			}
+		}
+		e.pass(31 * time.Second)
+		r = e.one("w")
+		fresh("after its lease lapsed", r)
+		e.reopen()
+		e.pass(31 * time.Second)
+		r = e.one("w")
+		fresh("after a restart", r)
+		e.noError(e.Advance(e.ctx, store.Advance{Lease: lease(r), Now: e.now, State: store.RunReady}))
+		fresh("given back", e.one("w"))
 	},
 	"bad progress is refused whole": func(t *testing.T, e *env) {
 		id := e.start("a", 1)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"testing"
 	"time"
 
@@ -20,8 +21,13 @@ import (
 // files maps the directory to a database or schema of its own.
 type Open = func(t *testing.T, dir string) store.Store
 
-// Exercise runs the suite.
+// Exercise runs the suite. The crash test runs the test binary again as a writer and kills it: it needs t to be a
+// top-level test that does nothing but call Exercise.
 func Exercise(t *testing.T, open Open) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		child(t, open, dir)
+		return
+	}
 	t.Parallel()
 	for _, part := range []struct {
 		name  string
@@ -44,6 +50,14 @@ func Exercise(t *testing.T, open Open) {
 			}
 		})
 	}
+	t.Run("Model", func(t *testing.T) {
+		t.Parallel()
+		exerciseModel(t, open)
+	})
+	t.Run("Crash", func(t *testing.T) {
+		t.Parallel()
+		exerciseCrash(t, open)
+	})
 }
 
 // env is one store under test with a clock of its own.

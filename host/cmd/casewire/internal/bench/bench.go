@@ -91,7 +91,7 @@ func run(ctx context.Context, only []string, stdout, stderr io.Writer) error {
 	fmt.Fprintln(t, "FIGURE\tVALUE\tUNIT\tTARGET\t\tNOTE")
 	for _, f := range all {
 		sign, verdict := "≥", "ok"
-		if strings.HasSuffix(f.Name, "_ms") || strings.HasSuffix(f.Name, "_mb") || strings.HasSuffix(f.Name, "_ratio") {
+		if strings.HasSuffix(f.Name, "_ms") || strings.HasSuffix(f.Name, "_mb") || strings.HasSuffix(f.Name, "_us") || strings.HasSuffix(f.Name, "_ratio") {
 			sign = "≤"
 		}
 		if !f.OK {

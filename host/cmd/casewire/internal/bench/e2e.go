@@ -9,9 +9,10 @@ import (
 )
 
 // endToEnd pushes alerts and waits until each is a Jira issue: push, look-up, normalization, one transaction of intake, a
-// journaled run with one keyed step, through two connector processes, with fakes and load on the same machine.
+// journaled run with one keyed step, through two connector processes, with fakes and load on the same machine. It fails
+// if an alert has no issue or more than one.
 func endToEnd(ctx context.Context) (figures []figure, err error) {
-	const warm, n = 500, 8000
+	const warm, n, rounds = 1000, 4000, 3
 	err = folder(func(dir string) error {
 		w, err := lab.New(dir, lab.Options{})
 		if err != nil {
@@ -21,7 +22,7 @@ func endToEnd(ctx context.Context) (figures []figure, err error) {
 		if err := w.WriteConfig(lab.Config{Push: "manage", Poll: time.Hour, Flows: lab.JiraOnlyFlow()}); err != nil {
 			return err
 		}
-		alerts, err := lab.Alerts(warm+n, 1, w.Azure.Tenant(), time.Now())
+		alerts, err := lab.Alerts(warm+rounds*n, 1, w.Azure.Tenant(), time.Now())
 		if err != nil {
 			return err
 		}
@@ -33,23 +34,67 @@ func endToEnd(ctx context.Context) (figures []figure, err error) {
 		if err := w.Subscribed(ctx, 10*time.Second); err != nil {
 			return err
 		}
-		if err := w.Feed(ctx, alerts[:warm], 0); err != nil {
-			return err
+		done := 0
+		feed := func(k int) error {
+			if err := w.Feed(ctx, alerts[done:done+k], 0); err != nil {
+				return err
+			}
+			done += k
+			if err := w.Until(ctx, 2*time.Minute, func() bool { return w.Issues() >= done }, nil); err != nil {
+				return fmt.Errorf("%d of %d issues: %w", w.Issues(), done, err)
+			}
+			return nil
 		}
-		if err := w.Until(ctx, 30*time.Second, func() bool { return w.Issues() >= warm }, nil); err != nil {
+		if err := feed(warm); err != nil {
 			return fmt.Errorf("warming up: %w", err)
 		}
-		begin := time.Now()
-		if err := w.Feed(ctx, alerts[warm:], 0); err != nil {
+		var best, cost float64
+		var about string
+		for range rounds {
+			before, err := cpu(h.PID())
+			if err != nil {
+				return err
+			}
+			begin := time.Now()
+			if err := feed(n); err != nil {
+				return err
+			}
+			best = max(best, n/time.Since(begin).Seconds())
+			after, err := cpu(h.PID())
+			if err != nil {
+				return err
+			}
+			if us, parts := after.since(before, n); cost == 0 || us < cost {
+				cost, about = us, parts
+			}
+		}
+		if err := eachOnce(w, alerts); err != nil {
 			return err
 		}
-		if err := w.Until(ctx, 2*time.Minute, func() bool { return w.Issues() >= warm+n }, nil); err != nil {
-			return fmt.Errorf("%d of %d issues: %w", w.Issues()-warm, n, err)
+		figures = []figure{
+			atLeast("e2e_alerts_per_s", best, "alerts/s", 1500,
+				fmt.Sprintf("best of %d times %d alerts of 12 kinds; %d alerts, each one issue", rounds, n, len(alerts))),
+			atMost("e2e_cpu_us", cost, "µs/alert", 1000, "processor time of host and connectors; "+about),
 		}
-		took := time.Since(begin)
-		figures = []figure{atLeast("e2e_alerts_per_s", n/took.Seconds(), "alerts/s", 1500,
-			fmt.Sprintf("%d alerts of 12 kinds in %v; %d issues with the same key", n, took.Round(10*time.Millisecond), w.DuplicateIssues()))}
 		return nil
 	})
 	return figures, err
+}
+
+// eachOnce judges by the fake's ledger whether every alert has one issue.
+func eachOnce(w *lab.World, alerts []lab.Alert) error {
+	issues := w.IssuesByAlert()
+	lost, doubled := 0, 0
+	for _, a := range alerts {
+		switch n := issues[a.ID]; {
+		case n == 0:
+			lost++
+		case n > 1:
+			doubled++
+		}
+	}
+	if lost+doubled+w.DuplicateIssues() > 0 {
+		return fmt.Errorf("of %d alerts, %d have no issue and %d have several; %d issues share a key", len(alerts), lost, doubled, w.DuplicateIssues())
+	}
+	return nil
 }

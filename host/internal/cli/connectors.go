@@ -1,0 +1,160 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/casewire/casewire/host/internal/refdoc"
+	"github.com/casewire/casewire/host/internal/yamldoc"
+)
+
+// sourceBundled says that a connector is part of this binary.
+const sourceBundled = "bundled"
+
+// connectorsCommand is the parent of what is about connectors; alone it lists them.
+func connectorsCommand(app App) *cobra.Command {
+	var asJSON, asMarkdown bool
+	cmd := &cobra.Command{
+		Use:   "connectors",
+		Short: "List connectors: what they can do, and what starts flows",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			recs, err := connectorRecords(app)
+			if err != nil {
+				return err
+			}
+			switch w := cmd.OutOrStdout(); {
+			case asJSON:
+				return printJSON(w, map[string]any{"connectors": recs})
+			case asMarkdown:
+				return markdownConnectors(w, recs)
+			default:
+				return tableConnectors(w, recs)
+			}
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, schemas and all")
+	cmd.Flags().BoolVar(&asMarkdown, "markdown", false, "print a table in Markdown")
+	cmd.MarkFlagsMutuallyExclusive("json", "markdown")
+	cmd.AddCommand(describeConnectorCommand(app))
+	return cmd
+}
+
+func describeConnectorCommand(app App) *cobra.Command {
+	var asJSON, asMarkdown bool
+	cmd := &cobra.Command{
+		Use:   "describe NAME",
+		Short: "Show a connector's configuration, actions and triggers, with examples",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			rec, err := connectorRecord(app, args[0])
+			if err != nil {
+				return err
+			}
+			switch w := cmd.OutOrStdout(); {
+			case asJSON:
+				return printJSON(w, rec)
+			case asMarkdown:
+				return rec.Markdown(w)
+			default:
+				return rec.Text(w)
+			}
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, schemas and all")
+	cmd.Flags().BoolVar(&asMarkdown, "markdown", false, "print a page in Markdown")
+	cmd.MarkFlagsMutuallyExclusive("json", "markdown")
+	return cmd
+}
+
+// connectorRecords describes every connector, by name.
+func connectorRecords(app App) ([]refdoc.Connector, error) {
+	recs := []refdoc.Connector{}
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(app.Connectors)) {
+		rec, err := connectorRecord(app, name)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		recs = append(recs, rec)
+	}
+	return recs, errors.Join(errs...)
+}
+
+func connectorRecord(app App, name string) (refdoc.Connector, error) {
+	c, ok := app.Connectors[name]
+	if !ok || c.Describe == nil {
+		names := slices.Sorted(maps.Keys(app.Connectors))
+		hint := yamldoc.DidYouMean(name, names)
+		if hint == "" {
+			hint = "there are " + strings.Join(names, ", ")
+		}
+		return refdoc.Connector{}, Invalid(fmt.Errorf("there is no connector %q; %s", name, hint))
+	}
+	d, err := c.Describe()
+	if err != nil {
+		return refdoc.Connector{}, Environment(fmt.Errorf("connector %s cannot be described: %w", name, err))
+	}
+	return refdoc.Describe(d, sourceBundled), nil
+}
+
+func tableConnectors(w io.Writer, recs []refdoc.Connector) error {
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "NAME\tVERSION\tSOURCE\tACTIONS\tTRIGGERS")
+	for _, c := range recs {
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\n", c.Name, c.Version, c.Source, orDash(actionNames(&c)), orDash(triggerNames(&c)))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	for _, c := range recs {
+		for _, s := range c.Sunsets() {
+			fmt.Fprintf(w, "\nthe vendor retires what %s.%s\n", c.Name, s)
+		}
+	}
+	fmt.Fprintln(w, "\ncasewire connectors describe NAME tells more")
+	return nil
+}
+
+func markdownConnectors(w io.Writer, recs []refdoc.Connector) error {
+	fmt.Fprintln(w, "| connector | version | source | what for | actions | triggers |\n|---|---|---|---|---|---|")
+	for _, c := range recs {
+		_, err := fmt.Fprintf(w, "| `%s` | %s | %s | %s | %s | %s |\n", c.Name, c.Version, c.Source,
+			strings.ReplaceAll(c.Summary, "|", `\|`), actionNames(&c), triggerNames(&c))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func actionNames(c *refdoc.Connector) string {
+	names := make([]string, len(c.Actions))
+	for i, a := range c.Actions {
+		names[i] = a.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+func triggerNames(c *refdoc.Connector) string {
+	names := make([]string, len(c.Triggers))
+	for i, t := range c.Triggers {
+		names[i] = t.Name
+	}
+	return strings.Join(names, ", ")
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
