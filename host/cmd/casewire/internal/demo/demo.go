@@ -24,6 +24,7 @@ import (
 // options are the flags.
 type options struct {
 	alerts  int
+	kills   int
 	json    bool
 	keep    bool
 	seed    uint64
@@ -46,6 +47,7 @@ func Command() *cobra.Command {
 		},
 	}
 	cmd.Flags().IntVar(&o.alerts, "alerts", 240, "alerts to send")
+	cmd.Flags().IntVar(&o.kills, "kills", 1, "how often to kill the host while alerts come in")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object")
 	cmd.Flags().BoolVar(&o.keep, "keep", false, "keep the demo's folder: configuration, flows, data file, log")
 	cmd.Flags().Uint64Var(&o.seed, "seed", 1, "seed of what goes wrong")
@@ -56,6 +58,9 @@ func Command() *cobra.Command {
 func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	if o.alerts < 1 || o.alerts > 100_000 {
 		return cli.Invalid(fmt.Errorf("--alerts %d: give a number from 1 to 100000", o.alerts))
+	}
+	if o.kills < 0 || o.kills > o.alerts/4 {
+		return cli.Invalid(fmt.Errorf("--kills %d: give a number from 0 to a quarter of the alerts", o.kills))
 	}
 	begin := time.Now()
 	dir, err := os.MkdirTemp("", "casewire-demo-")
@@ -104,18 +109,20 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 
 	sent := make(chan error, 1)
 	go func() { sent <- w.Feed(ctx, alerts, 25*time.Millisecond) }()
-	if err := w.Until(ctx, o.timeout, func() bool { return w.Issues() >= len(alerts)*2/5 }, func() {
-		say.progress("issues %d of %d", w.Issues(), len(alerts))
-	}); err != nil {
-		return fmt.Errorf("before the kill: %w; the host's log is %s", err, filepath.Join(dir, "host.log"))
+	for k := range o.kills {
+		mark := len(alerts) * 4 * (k + 1) / (5 * (o.kills + 1))
+		if err := w.Until(ctx, o.timeout, func() bool { return w.Issues() >= mark }, func() {
+			say.progress("issues %d of %d", w.Issues(), len(alerts))
+		}); err != nil {
+			return fmt.Errorf("before kill %d: %w; the host's log is %s", k+1, err, filepath.Join(dir, "host.log"))
+		}
+		inFlight := w.Issues()
+		h.Kill()
+		if took, err = h.Start(ctx); err != nil {
+			return err
+		}
+		say.printf("host killed with SIGKILL after %d issues, ready again in %v", inFlight, took.Round(time.Millisecond))
 	}
-	inFlight := w.Issues()
-	h.Kill()
-	say.printf("host killed with SIGKILL after %d issues, with alerts still coming", inFlight)
-	if took, err = h.Start(ctx); err != nil {
-		return err
-	}
-	say.printf("host ready again in %v", took.Round(time.Millisecond))
 	if err := <-sent; err != nil {
 		return err
 	}
@@ -131,7 +138,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	res.Kills, res.Seconds = 1, time.Since(begin).Seconds()
+	res.Kills, res.Seconds = o.kills, time.Since(begin).Seconds()
 	say.end()
 	if o.json {
 		err = res.json(stdout)
