@@ -36,6 +36,7 @@ func runCommand(app App) *cobra.Command {
 		Short: "Run the host until it is told to stop",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			plugin.PaceMemory()
 			return runHost(cmd.Context(), app, path, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
