@@ -23,6 +23,9 @@ type Subject struct {
 	// Config is a connection's configuration with a working vendor behind it. Without one, a configuration is made from
 	// the config schema, and checks that need a vendor's answers are skipped.
 	Config json.RawMessage
+	// Hanging is a configuration to take in the place of Config when the vendor is to be one that never answers; for a
+	// connector that would not get past signing in, and shares that among its calls.
+	Hanging json.RawMessage
 	// Writes allows to call actions that change something at the vendor behind Config.
 	Writes bool
 	// Inputs are inputs by action; they go before the examples that the connector describes.

@@ -147,17 +147,20 @@ func (s *suite) config(k kind) ([]byte, error) {
 		s.seen.guard(secretsOf(s.about.GetConfigSchema(), s.sub.Config))
 		return s.sub.Config, nil
 	}
-	url := s.refusing.url
+	url, given := s.refusing.url, s.sub.Config
 	if k == silent {
-		url = s.silent.url
+		url, given = s.silent.url, s.sub.Config
+		if len(s.sub.Hanging) > 0 {
+			given = s.sub.Hanging
+		}
 	}
 	schema, err := readSchema(s.about.GetConfigSchema())
 	if err != nil {
 		return nil, skipf("the config schema cannot be read: %v", err)
 	}
 	var v any
-	if len(s.sub.Config) > 0 {
-		if v, err = decode(s.sub.Config); err != nil {
+	if len(given) > 0 {
+		if v, err = decode(given); err != nil {
 			return nil, err
 		}
 	} else if v, err = (&sampler{root: schema, url: url, secret: "canary-" + rand.Text()}).sample(); err != nil {

@@ -48,9 +48,8 @@ func (w *witness) guard(secrets []string) {
 		}
 		// Inside a longer text, base64 shows a secret in one of three alignments.
 		for pad := range 3 {
-			b := base64.StdEncoding.EncodeToString(append(make([]byte, pad), s...))
-			b = strings.TrimRight(b, "=")
-			w.secrets = append(w.secrets, []byte(b[(pad*8+5)/6:len(b)-1]))
+			b := base64.RawStdEncoding.EncodeToString(append(make([]byte, pad), s...))
+			w.secrets = append(w.secrets, []byte(b[(8*pad+5)/6:8*(pad+len(s))/6]))
 		}
 	}
 }
