@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/casewire/casewire/host/flow"
 	"github.com/casewire/casewire/host/internal/catalog"
@@ -26,6 +27,7 @@ type Host struct {
 	engine  *engine.Engine
 	flows   *flows
 	views   *viewCache
+	acks    atomic.Int64 // webhooks in work
 
 	imu     sync.RWMutex // guards intakes
 	intakes map[triggerKey]*intake

@@ -139,6 +139,8 @@ func (h *Host) Webhook(ctx context.Context, connection, trigger string, req *con
 	if in == nil {
 		return nil, ErrNoHook
 	}
+	h.acks.Add(1)
+	defer h.acks.Add(-1)
 	resp, err := h.catalog.Webhook(ctx, connection, trigger, req)
 	if err != nil {
 		return nil, err

@@ -20,6 +20,12 @@ const (
 	hintLease   = time.Minute
 	// hintTick bounds how long a due hint can wait when no wake-up came.
 	hintTick = time.Second
+	// ackBusy is how many webhooks are in work at once before look-ups give way: an answer that comes late costs a
+	// subscription, a look-up that comes later costs nothing. ackYield bounds how long a batch gives way, so that look-ups
+	// go on under any storm; ackPoll is how often it looks.
+	ackBusy  = 4
+	ackYield = 100 * time.Millisecond
+	ackPoll  = 5 * time.Millisecond
 	// hintGone is when a hint whose object cannot be found is given up; the poll still brings what exists.
 	hintGone = time.Hour
 	// tellEvery is how often failed look-ups are logged.
@@ -149,6 +155,7 @@ func (in *intake) poll(ctx context.Context) error {
 // hintLoop looks hints up in batches.
 func (in *intake) hintLoop(ctx context.Context) {
 	for {
+		in.giveWay(ctx)
 		n, err := in.lookUp(ctx)
 		if ctx.Err() != nil {
 			return
@@ -161,6 +168,15 @@ func (in *intake) hintLoop(ctx context.Context) {
 			continue
 		}
 		if !pause(ctx, hintTick, in.hints) {
+			return
+		}
+	}
+}
+
+// giveWay waits while many webhooks are in work, but not for long.
+func (in *intake) giveWay(ctx context.Context) {
+	for begin := time.Now(); in.host.acks.Load() >= ackBusy && time.Since(begin) < ackYield; {
+		if !pause(ctx, ackPoll, nil) {
 			return
 		}
 	}
