@@ -18,7 +18,7 @@ var _ engine.Caller = caller{}
 func (c caller) Call(ctx context.Context, call engine.Call) (json.RawMessage, error) {
 	return c.catalog.Invoke(ctx, catalog.Invocation{
 		Connection: call.Connection, Action: call.Action, Input: call.Input, ID: call.ID, Key: call.Key,
-		Attempt: call.Attempt, Resolve: call.Resolve, Prior: call.Prior, FirstSent: call.FirstSent,
+		Attempt: call.Attempt, Resolve: call.Resolve, Prior: call.Prior, FirstSent: call.FirstSent, Effect: call.Effect,
 	}, nil)
 }
 
@@ -28,7 +28,8 @@ type Invocation struct {
 	Input              json.RawMessage
 	// Key is required for keyed actions. Calls from outside are not in the ledger: the caller decides about repeats.
 	Key     string
-	Timeout time.Duration // default 60 s
+	Effect  connectorv1.Effect // for actions that leave it to their caller; unspecified: the action's own
+	Timeout time.Duration      // default 60 s
 }
 
 // Invoke calls one action. Rows are gathered into the output's property "rows". The error is a *plugin.Error.
@@ -39,7 +40,7 @@ func (h *Host) Invoke(ctx context.Context, in Invocation) (json.RawMessage, erro
 	ctx, cancel := context.WithTimeout(ctx, in.Timeout)
 	defer cancel()
 	return h.catalog.Invoke(ctx, catalog.Invocation{
-		Connection: in.Connection, Action: in.Action, Input: in.Input, Key: in.Key, Attempt: 1,
+		Connection: in.Connection, Action: in.Action, Input: in.Input, Key: in.Key, Effect: in.Effect, Attempt: 1,
 	}, nil)
 }
 

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"github.com/casewire/casewire/host/flow"
 	"github.com/casewire/casewire/host/internal/catalog"
@@ -26,6 +27,7 @@ type Host struct {
 	engine  *engine.Engine
 	flows   *flows
 	views   *viewCache
+	acks    atomic.Int64 // webhooks in work
 
 	imu     sync.RWMutex // guards intakes
 	intakes map[triggerKey]*intake
@@ -50,7 +52,7 @@ func New(o Options) (*Host, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{opts: o, log: o.Logger, store: o.Store, intakes: map[triggerKey]*intake{}, views: newViewCache(1024)}
+	h := &Host{opts: o, log: o.Logger, store: o.Store, intakes: map[triggerKey]*intake{}, views: newViewCache(viewBytes)}
 	var err error
 	h.catalog, err = catalog.New(catalog.Options{
 		Logger: o.Logger, RunDir: o.RunDir, Connectors: o.Connectors, HostVersion: o.Version, IdleStop: o.IdleStop,

@@ -69,8 +69,7 @@ func (in *intake) route(ev event.Event) (store.Incoming, error) {
 	if err != nil {
 		return store.Incoming{}, fmt.Errorf("the event's data cannot be read: %w", err)
 	}
-	in.host.views.put(ev, v)
-	out := store.Incoming{Event: ev}
+	out, dead := store.Incoming{Event: ev}, 0
 	for _, b := range in.host.flows.answering(in.key) {
 		run := store.NewRun{
 			Flow: b.flow.Name, FlowVersion: b.flow.Version, GroupBy: b.trigger.GroupBy,
@@ -82,12 +81,14 @@ func (in *intake) route(ev event.Event) (store.Incoming, error) {
 				// Whether the flow wants it cannot be told: show it rather than pass it over.
 				id, _ := uuid.NewV7()
 				run.ID, run.State, run.Reason = id.String(), store.RunDeadLetter, "where: "+err.Error()
+				dead++
 			} else if !ok {
 				continue
 			}
 		}
 		out.Runs = append(out.Runs, run)
 	}
+	in.host.views.put(&ev, v, len(out.Runs)-dead)
 	return out, nil
 }
 
@@ -98,9 +99,11 @@ func (in *intake) commit(ctx context.Context, req store.Ingest) error {
 		return fmt.Errorf("keep events of %s: %w", in.key.connection, err)
 	}
 	accepted, runs := 0, 0
-	for _, o := range outcomes {
+	for i, o := range outcomes {
 		if o.Verdict == store.Accepted {
 			accepted++
+		} else {
+			in.host.views.drop(&req.Events[i].Event)
 		}
 		runs += len(o.Runs)
 	}
@@ -136,6 +139,8 @@ func (h *Host) Webhook(ctx context.Context, connection, trigger string, req *con
 	if in == nil {
 		return nil, ErrNoHook
 	}
+	h.acks.Add(1)
+	defer h.acks.Add(-1)
 	resp, err := h.catalog.Webhook(ctx, connection, trigger, req)
 	if err != nil {
 		return nil, err

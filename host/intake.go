@@ -20,8 +20,16 @@ const (
 	hintLease   = time.Minute
 	// hintTick bounds how long a due hint can wait when no wake-up came.
 	hintTick = time.Second
+	// ackBusy is how many webhooks are in work at once before look-ups give way: an answer that comes late costs a
+	// subscription, a look-up that comes later costs nothing. ackYield bounds how long a batch gives way, so that look-ups
+	// go on under any storm; ackPoll is how often it looks.
+	ackBusy  = 4
+	ackYield = 100 * time.Millisecond
+	ackPoll  = 5 * time.Millisecond
 	// hintGone is when a hint whose object cannot be found is given up; the poll still brings what exists.
 	hintGone = time.Hour
+	// tellEvery is how often failed look-ups are logged.
+	tellEvery = 30 * time.Second
 	// hintLife is when a hint that fails for any other reason is given up.
 	hintLife = 24 * time.Hour
 )
@@ -38,6 +46,8 @@ type intake struct {
 
 	mu     sync.Mutex
 	status TriggerStatus
+	told   time.Time // when a failed look-up was last logged
+	untold int       // look-ups that failed since
 }
 
 // TriggerStatus says how a trigger fares.
@@ -145,18 +155,28 @@ func (in *intake) poll(ctx context.Context) error {
 // hintLoop looks hints up in batches.
 func (in *intake) hintLoop(ctx context.Context) {
 	for {
+		in.giveWay(ctx)
 		n, err := in.lookUp(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if err != nil {
-			in.host.log.WarnContext(ctx, "look-up failed", "connection", in.key.connection, "trigger", in.key.trigger, "error", err)
+			in.lookUpFailed(ctx, err)
 		}
 		if err == nil && n > 0 {
 			wake(in.hints) // there may be more, for another worker too
 			continue
 		}
 		if !pause(ctx, hintTick, in.hints) {
+			return
+		}
+	}
+}
+
+// giveWay waits while many webhooks are in work, but not for long.
+func (in *intake) giveWay(ctx context.Context) {
+	for begin := time.Now(); in.host.acks.Load() >= ackBusy && time.Since(begin) < ackYield; {
+		if !pause(ctx, ackPoll, nil) {
 			return
 		}
 	}
@@ -216,6 +236,25 @@ func (in *intake) lookUp(ctx context.Context) (int, error) {
 		return 0, failed
 	}
 	return len(hints), nil
+}
+
+// lookUpFailed logs failures now and then. That a notification overtook its alert is everyday, and no failure yet.
+func (in *intake) lookUpFailed(ctx context.Context, err error) {
+	log := in.host.log.With("connection", in.key.connection, "trigger", in.key.trigger, "error", err)
+	if plugin.FromError(err).Class() == plugin.ClassNotFound {
+		log.DebugContext(ctx, "look-up came too early")
+		return
+	}
+	in.mu.Lock()
+	in.untold++
+	n, due := in.untold, time.Since(in.told) >= tellEvery
+	if due {
+		in.told, in.untold = time.Now(), 0
+	}
+	in.mu.Unlock()
+	if due {
+		log.WarnContext(ctx, "look-ups failed; they are tried again", "count", n)
+	}
 }
 
 // postpone puts a hint back with growing pauses, or gives it up as a dead letter.

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"container/list"
 	"context"
 	"fmt"
 	"sync"
@@ -16,8 +17,8 @@ func (h *Host) load(ctx context.Context, run store.Run) (flow.Env, error) {
 	if run.EventID == "" {
 		return flow.Env{}, nil
 	}
-	v, ok := h.views.get(run.EventSource, run.EventID)
-	if !ok {
+	v := h.views.take(run.EventSource, run.EventID)
+	if v == nil {
 		rec, err := h.store.Event(ctx, run.EventSource, run.EventID)
 		if err != nil {
 			return nil, fmt.Errorf("load event %s: %w", run.EventID, err)
@@ -45,34 +46,79 @@ func env(v *view.View, caseKey string) flow.Env {
 	return e
 }
 
-// viewCache keeps the views of the newest events: a run usually begins right after its event came. Views are never
-// changed once made.
+// viewBytes is how much data of events the views may stand for that wait for their runs: some two thousand alerts. A view
+// takes about twice its data.
+const viewBytes = 12 << 20
+
+// viewCache keeps views from the moment that their events come until their runs begin, so that none of them is read and
+// decoded again; with no backlog it is empty. Over its limit the oldest go. Views are never changed once made.
 type viewCache struct {
 	mu    sync.Mutex
-	views map[[2]string]*view.View
-	order [][2]string
-	next  int
+	limit int
+	size  int
+	views map[viewKey]*list.Element
+	queue list.List // of *keptView, the oldest first
 }
 
-func newViewCache(size int) *viewCache {
-	return &viewCache{views: make(map[[2]string]*view.View), order: make([][2]string, size)}
+type viewKey struct{ source, id string }
+
+type keptView struct {
+	key  viewKey
+	view *view.View
+	size int
+	runs int // that have not begun
 }
 
-func (c *viewCache) get(source, id string) (*view.View, bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	v, ok := c.views[[2]string{source, id}]
-	return v, ok
+func newViewCache(limit int) *viewCache {
+	return &viewCache{limit: limit, views: map[viewKey]*list.Element{}}
 }
 
-func (c *viewCache) put(ev event.Event, v *view.View) {
-	key := [2]string{ev.Source, ev.ID}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if _, ok := c.views[key]; !ok {
-		delete(c.views, c.order[c.next])
-		c.order[c.next] = key
-		c.next = (c.next + 1) % len(c.order)
+// put keeps a view for so many runs.
+func (c *viewCache) put(ev *event.Event, v *view.View, runs int) {
+	if runs == 0 {
+		return
 	}
-	c.views[key] = v
+	k := &keptView{key: viewKey{ev.Source, ev.ID}, view: v, size: len(ev.Data) + 1024, runs: runs}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remove(k.key)
+	c.views[k.key] = c.queue.PushBack(k)
+	c.size += k.size
+	for c.size > c.limit {
+		c.remove(c.queue.Front().Value.(*keptView).key)
+	}
+}
+
+// take returns a view for one run, nil if it is not here.
+func (c *viewCache) take(source, id string) *view.View {
+	key := viewKey{source, id}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	el := c.views[key]
+	if el == nil {
+		return nil
+	}
+	k := el.Value.(*keptView)
+	if k.runs--; k.runs == 0 {
+		c.remove(key)
+	}
+	return k.view
+}
+
+// drop forgets the view of an event that starts no runs.
+func (c *viewCache) drop(ev *event.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.remove(viewKey{ev.Source, ev.ID})
+}
+
+// remove is called under mu.
+func (c *viewCache) remove(key viewKey) {
+	el := c.views[key]
+	if el == nil {
+		return
+	}
+	c.size -= el.Value.(*keptView).size
+	c.queue.Remove(el)
+	delete(c.views, key)
 }

@@ -39,8 +39,9 @@ type ServeOptions struct {
 //
 // The process lives as long as its standard input: at end of file it finishes the calls that it has for at most a second,
 // takes no others, and sends SIGTERM to its own process group, so that neither it nor a child of it outlives the host,
-// whatever became of the host. SIGTERM drains first.
+// whatever became of the host. SIGTERM drains first. Memory is paced as PaceMemory says.
 func Serve(srv connectorv1.ConnectorServer, opts ServeOptions) {
+	PaceMemory()
 	l := &life{srv: srv, opts: opts}
 	// The glue replaces os.Stderr once it serves; what is logged here goes to the real one.
 	l.log = hclog.New(&hclog.LoggerOptions{

@@ -27,6 +27,10 @@ func NewServer(srv connectorv1.ConnectorServer, onPanic PanicFunc, opts ...grpc.
 	return s
 }
 
+// streamWorkers is how many calls are served by goroutines that stay, whose stacks have grown to what a call needs; those
+// beyond get one of their own.
+const streamWorkers = 32
+
 // ServerOptions are what every connector's gRPC server runs with: the size limits, and interceptors that encode errors
 // with ToError, turn a panic into INTERNAL, and an oversize answer into OUT_OF_RANGE.
 func ServerOptions(onPanic PanicFunc) []grpc.ServerOption {
@@ -38,6 +42,7 @@ func ServerOptions(onPanic PanicFunc) []grpc.ServerOption {
 		grpc.MaxSendMsgSize(MaxSend),
 		grpc.InitialWindowSize(streamWindow),
 		grpc.InitialConnWindowSize(connWindow),
+		grpc.NumStreamWorkers(streamWorkers),
 		grpc.UnaryInterceptor(unaryInterceptor(onPanic)),
 		grpc.StreamInterceptor(streamInterceptor(onPanic)),
 	}

@@ -24,6 +24,8 @@ type actionSpec struct {
 	examples      []actionExample
 	sunset        time.Time
 	dryRuns       bool
+	byCaller      bool
+	effectRules   []EffectRule
 	input         *schema.Plan
 	output        []byte // schema
 	// run decodes the input, calls the author and encodes the output. Emit is for rows.
@@ -33,6 +35,17 @@ type actionSpec struct {
 type actionExample struct {
 	summary string
 	input   any
+}
+
+// called is the action as one call sees it: with the effect that the caller declared, where it may.
+func (a *actionSpec) called(p *connectorv1.CallContext) *actionSpec {
+	declared := Effect(p.GetEffect())
+	if !a.byCaller || declared < Read || declared > Unsafe {
+		return a
+	}
+	c := *a
+	c.effect = declared
+	return &c
 }
 
 // changes says whether a call that executes the action may change something.
@@ -58,6 +71,20 @@ func Sunset(t time.Time) ActionOption {
 // changing action that does not say so is refused before the author's code sees it.
 func DryRuns() ActionOption {
 	return func(a *actionSpec) { a.dryRuns = true }
+}
+
+// EffectRule gives the effect of calls whose input has one of the values at a property, such as a method GET.
+type EffectRule struct {
+	Property string
+	Values   []string
+	Effect   Effect
+}
+
+// EffectByCaller says that the action does whatever its input says, so that only its caller knows the effect: the flow
+// declares it on the step, and Call.Effect tells. What it declares nothing for has the first rule's effect whose values
+// fit the input, else the action's own.
+func EffectByCaller(rules ...EffectRule) ActionOption {
+	return func(a *actionSpec) { a.byCaller, a.effectRules = true, rules }
 }
 
 // Action declares a named call: Action(c, "issue.get", "Get an issue.", (*Client).Get, sdk.Read). An authoring mistake
@@ -130,7 +157,7 @@ func declare[T, In any](c *Connector, name, summary string, isNil bool, effect E
 		mistake("%s: action %q: the function is nil", c.name, name)
 	case effect < Read || effect > Unsafe:
 		mistake("%s: action %q: effect %d is unknown; use sdk.Read, sdk.Idempotent, sdk.Keyed or sdk.Unsafe", c.name, name, effect)
-	case a.window != 0 && effect != Keyed:
+	case a.window != 0 && effect != Keyed && !a.byCaller:
 		mistake("%s: action %q: ResolveWindow is for sdk.Keyed actions only: nothing else is looked up after an unknown outcome", c.name, name)
 	case a.window < 0:
 		mistake("%s: action %q: ResolveWindow is negative", c.name, name)
@@ -152,6 +179,11 @@ func declare[T, In any](c *Connector, name, summary string, isNil bool, effect E
 		if bad := a.input.Decode(b, &v); bad != nil {
 			mistake("%s: action %q: example %q is refused by the input's own rules: %v", c.name, name, x.summary,
 				violations(plugin.OriginInput, "invalid input", bad))
+		}
+	}
+	for _, r := range a.effectRules {
+		if !a.input.Has(r.Property) || len(r.Values) == 0 || r.Effect < Read || r.Effect > Unsafe {
+			mistake("%s: action %q: EffectByCaller: rule %+v must name a property of the input, values, and a known effect", c.name, name, r)
 		}
 	}
 	c.actions = append(c.actions, a)

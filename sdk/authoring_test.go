@@ -54,7 +54,10 @@ func TestAuthoringMistakes(t *testing.T) {
 		},
 		"the connections that sdk.New opens are *sdk_test.thing": func() { sdk.Action(fresh(), "thing.get", "x", (*box).Act, sdk.Read) },
 		"ResolveWindow is for sdk.Keyed actions only":            func() { sdk.Action(fresh(), "a", "x", get, sdk.Unsafe, sdk.ResolveWindow(1)) },
-		"ResolveWindow is negative":                              func() { sdk.Action(fresh(), "a", "x", get, sdk.Keyed, sdk.ResolveWindow(-1)) },
+		"EffectByCaller: rule": func() {
+			sdk.Action(fresh(), "a", "x", get, sdk.Unsafe, sdk.EffectByCaller(sdk.EffectRule{Property: "method", Values: []string{"GET"}, Effect: sdk.Read}))
+		},
+		"ResolveWindow is negative": func() { sdk.Action(fresh(), "a", "x", get, sdk.Keyed, sdk.ResolveWindow(-1)) },
 		"take a struct by value": func() {
 			sdk.Action(fresh(), "a", "x", func(*thing, context.Context, *input) (output, error) { return output{}, nil }, sdk.Read)
 		},

@@ -35,6 +35,9 @@ func newCall(p *connectorv1.CallContext, tenant string) Call {
 		Attempt: int(max(1, p.GetAttempt())), DryRun: p.GetDryRun(), Prior: p.GetPrior(),
 		Resolve: p.GetMode() == connectorv1.Mode_MODE_RESOLVE,
 	}
+	if e := Effect(p.GetEffect()); e >= Read && e <= Unsafe {
+		c.Effect = e
+	}
 	if t := p.GetFirstSent(); t != nil && t.IsValid() {
 		c.FirstSent = t.AsTime()
 	}

@@ -111,6 +111,8 @@ func newConnector(w *world) *sdk.Connector {
 	sdk.Action(c, "thing.ensure", "Make a thing exist.", (*box).Act, sdk.Keyed, sdk.ResolveWindow(30*time.Second), sdk.DryRuns())
 	sdk.Action(c, "thing.poke", "Poke a thing.", (*box).Act, sdk.Unsafe, sdk.Sunset(time.Date(2027, 1, 2, 0, 0, 0, 0, time.UTC)))
 	sdk.Rows(c, "thing.list", "List things.", (*box).Rows, sdk.Read)
+	sdk.Action(c, "thing.ask", "Do as the caller says.", (*box).Act, sdk.Unsafe, sdk.ResolveWindow(time.Second),
+		sdk.EffectByCaller(sdk.EffectRule{Property: "name", Values: []string{"look"}, Effect: sdk.Read}))
 	sdk.AddTrigger(c, sdk.Trigger[*box, cursor]{
 		Name: "things", Summary: "New things.", Emits: []string{event.TypeAlert},
 		Poll: func(b *box, ctx context.Context, cur cursor, emit func(sdk.Page[cursor]) error) error {

@@ -17,6 +17,7 @@ func (s *server) Invoke(req *connectorv1.InvokeRequest, stream grpc.ServerStream
 		return s.seal(unsupported("%s has no action %q", s.c.name, req.GetAction()), nil, false)
 	}
 	p := req.GetCall()
+	a = a.called(p)
 	if err := admit(a, req); err != nil {
 		return s.seal(err, nil, false)
 	}

@@ -26,7 +26,7 @@ func TestDescribe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.GetName() != "box" || d.GetVersion() != "1.2.3" || len(d.GetEgress()) != 2 || len(d.GetActions()) != 5 {
+	if d.GetName() != "box" || d.GetVersion() != "1.2.3" || len(d.GetEgress()) != 2 || len(d.GetActions()) != 6 {
 		t.Errorf("got %v", d)
 	}
 	effects := map[string]connectorv1.Effect{}
@@ -36,7 +36,7 @@ func TestDescribe(t *testing.T) {
 	if diff := cmp.Diff(map[string]connectorv1.Effect{
 		"thing.get": connectorv1.Effect_EFFECT_READ, "thing.set": connectorv1.Effect_EFFECT_IDEMPOTENT,
 		"thing.ensure": connectorv1.Effect_EFFECT_KEYED, "thing.poke": connectorv1.Effect_EFFECT_UNSAFE,
-		"thing.list": connectorv1.Effect_EFFECT_READ,
+		"thing.list": connectorv1.Effect_EFFECT_READ, "thing.ask": connectorv1.Effect_EFFECT_UNSAFE,
 	}, effects); diff != "" {
 		t.Error(diff)
 	}
@@ -206,6 +206,57 @@ func TestWhatAnActionNeverSees(t *testing.T) {
 	c, call := joined(t, w2)
 	_, err := invoke(t.Context(), c, &connectorv1.InvokeRequest{Call: call(), Action: "thing.ensure", Input: []byte(`{"name":"x"}`)})
 	want(t, err, plugin.ClassInvalid, plugin.EffectNone, "needs an idempotency key")
+}
+
+// An action that leaves its effect to the caller goes by what each call says, and any other action does not.
+func TestEffectByCaller(t *testing.T) {
+	t.Parallel()
+	var got sdk.Call
+	w := &world{act: func(ctx context.Context, _ *box, _ input) (output, error) {
+		got = sdk.CallFrom(ctx)
+		return output{}, errors.New("lost")
+	}}
+	h := sdktest.Open(t, newConnector(w), good())
+	do := func(c sdktest.Call) error {
+		c.Input = input{Name: "x"}
+		_, err := h.Do(t.Context(), c)
+		return err
+	}
+	for _, effect := range []sdk.Effect{0, sdk.Read, sdk.Idempotent, sdk.Keyed, sdk.Unsafe, 9} {
+		class, side := plugin.ClassUncertain, plugin.EffectUnknown
+		if effect == sdk.Read {
+			class, side = plugin.ClassBug, plugin.EffectNone
+		}
+		want(t, do(sdktest.Call{Action: "thing.ask", Effect: effect}), class, side, "lost")
+		if effect > sdk.Unsafe {
+			effect = 0
+		}
+		if got.Effect != effect {
+			t.Errorf("the action saw effect %d, not %d", got.Effect, effect)
+		}
+	}
+	want(t, do(sdktest.Call{Action: "thing.ask", Effect: sdk.Keyed, Resolve: true}), plugin.ClassBug, plugin.EffectNone, "lost")
+	want(t, do(sdktest.Call{Action: "thing.ask", Effect: sdk.Idempotent, Resolve: true}), plugin.ClassInvalid, plugin.EffectNone, "nothing to resolve")
+	want(t, do(sdktest.Call{Action: "thing.poke", Effect: sdk.Read}), plugin.ClassUncertain, plugin.EffectUnknown, "lost")
+
+	c, call := joined(t, w)
+	p := call()
+	p.Effect = connectorv1.Effect_EFFECT_KEYED
+	_, err := invoke(t.Context(), c, &connectorv1.InvokeRequest{Call: p, Action: "thing.ask", Input: []byte(`{"name":"x"}`)})
+	want(t, err, plugin.ClassInvalid, plugin.EffectNone, "needs an idempotency key")
+
+	about, err := c.Describe(t.Context(), &connectorv1.DescribeRequest{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, a := range about.GetActions() {
+		if a.GetEffectByCaller() != (a.GetName() == "thing.ask") {
+			t.Errorf("%s: effect_by_caller is %v", a.GetName(), a.GetEffectByCaller())
+		}
+		if r := a.GetEffectRules(); a.GetEffectByCaller() && (len(r) != 1 || r[0].GetProperty() != "name" || r[0].GetEffect() != connectorv1.Effect_EFFECT_READ) {
+			t.Errorf("rules: %v", r)
+		}
+	}
 }
 
 // joined is a client with the connection "c" at generation 1, and a maker of call contexts.

@@ -17,8 +17,12 @@ const hintTimeout = 2 * time.Minute
 func (s *server) resolve(ctx context.Context, conn *connection, t *triggerSpec, stream consumeStream) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r := &resolver{s: s, t: t, conn: conn, stream: stream}
-	defer r.running.Wait()
+	r := &resolver{s: s, t: t, conn: conn, stream: stream, hints: make(chan *connectorv1.Hint)}
+	finish := sync.OnceFunc(func() {
+		close(r.hints)
+		r.running.Wait()
+	})
+	defer finish()
 	requests := make(chan *connectorv1.ConsumeRequest)
 	go func() { // ends with the stream or with this handler
 		defer close(requests)
@@ -34,30 +38,23 @@ func (s *server) resolve(ctx context.Context, conn *connection, t *triggerSpec, 
 			}
 		}
 	}()
-	slots := make(chan struct{}, t.resolveLimit)
 	for {
 		select {
 		case m, more := <-requests:
 			if !more || m.GetStop() != nil {
-				r.running.Wait()
+				finish()
 				return ctx.Err()
 			}
 			for _, h := range m.GetResolve().GetHints() {
-				select {
-				case slots <- struct{}{}:
-				case <-ctx.Done():
+				if !r.handOut(ctx, h) {
 					return context.Cause(ctx)
 				}
-				r.running.Go(func() {
-					defer func() { <-slots }()
-					r.one(ctx, h)
-				})
 			}
 		case <-conn.gone:
-			r.running.Wait()
+			finish()
 			return mismatch("connection %q was replaced or removed", conn.name)
 		case <-s.work.draining:
-			r.running.Wait()
+			finish()
 			return drainingError()
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -70,8 +67,35 @@ type resolver struct {
 	t       *triggerSpec
 	conn    *connection
 	stream  consumeStream
+	hints   chan *connectorv1.Hint
+	workers int
 	running sync.WaitGroup
 	mu      sync.Mutex // one Send at a time
+}
+
+// handOut gives a hint to a worker, a new one if all are busy and there may be more. Workers stay for the stream's life:
+// their stacks have grown to what a look-up needs, which costs more than the look-up's own work. False means that ctx is
+// over.
+func (r *resolver) handOut(ctx context.Context, h *connectorv1.Hint) bool {
+	select {
+	case r.hints <- h:
+		return true
+	default:
+	}
+	if r.workers < r.t.resolveLimit {
+		r.workers++
+		r.running.Go(func() {
+			for h := range r.hints {
+				r.one(ctx, h)
+			}
+		})
+	}
+	select {
+	case r.hints <- h:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 func (r *resolver) one(ctx context.Context, h *connectorv1.Hint) {

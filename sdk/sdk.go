@@ -34,6 +34,8 @@ type Call struct {
 	// Resolve asks a keyed action to find out what became of an earlier call with the same key, and to change nothing:
 	// return that call's result, or NotFound.
 	Resolve bool
+	// Effect is what the caller declared for this call, of an action with EffectByCaller; zero when it declared nothing.
+	Effect Effect
 	// Prior is the output of the last successful call with the same key, if any: update that object by its id.
 	Prior json.RawMessage
 	// FirstSent is when the first attempt with this key was sent; zero when this is it.

@@ -61,7 +61,12 @@ func describe(c *Connector) *connectorv1.DescribeResponse {
 	for _, a := range c.actions {
 		p := &connectorv1.Action{
 			Name: a.name, Summary: a.summary, Effect: connectorv1.Effect(a.effect), Rows: a.rows,
-			InputSchema: a.input.Schema(), OutputSchema: a.output,
+			InputSchema: a.input.Schema(), OutputSchema: a.output, EffectByCaller: a.byCaller,
+		}
+		for _, r := range a.effectRules {
+			p.EffectRules = append(p.EffectRules, &connectorv1.EffectRule{
+				Property: r.Property, Values: r.Values, Effect: connectorv1.Effect(r.Effect),
+			})
 		}
 		if a.window > 0 {
 			p.ResolveWindow = durationpb.New(a.window)

@@ -47,10 +47,10 @@ func (c *Client) setUpPush() error {
 	case c.cfg.Push == "receive":
 		return sdk.BadConfig("client_state", "push: receive needs the clientState that the subscription was created with")
 	default:
-		secret := c.env.Hooks["alerts"].Secret
-		if secret.IsZero() {
-			return nil // no public address: subscribe says so
+		if c.env.Hooks["alerts"].URL == "" {
+			return sdk.BadConfig("push", "push: manage needs the address at which Microsoft Graph reaches this host: set http.public_url, or push: off")
 		}
+		secret := c.env.Hooks["alerts"].Secret
 		mac := hmac.New(sha256.New, []byte(secret.Reveal()))
 		mac.Write([]byte("graph clientState " + c.env.Connection))
 		c.clientState = base64.RawURLEncoding.EncodeToString(mac.Sum(nil))

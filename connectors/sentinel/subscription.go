@@ -52,9 +52,6 @@ func (c *Client) subscribe(ctx context.Context, s subState) (subState, bool, err
 		return subState{}, false, nil
 	}
 	hook := c.env.Hooks["alerts"].URL
-	if hook == "" {
-		return s, false, sdk.BadConfig("push", "push: manage needs http.public_url, the address at which Microsoft Graph reaches this host")
-	}
 	now := time.Now()
 	mark := c.mark(hook)
 	check := c.verify.Swap(false)

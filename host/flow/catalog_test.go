@@ -90,6 +90,12 @@ func newCatalog() catalog {
 		"type": "object", "additionalProperties": false, "required": ["project", "summary"],
 		"properties": {"project": {"type": "string"}, "summary": {"type": "string"}, "points": {"anyOf": [{"type": "integer"}, {"type": "string"}]}}
 		}`, `{"type": "object", "required": ["key"], "properties": {"key": {"type": "string"}}}`)
+	request := action("request", once, `{
+		"type": "object", "additionalProperties": false,
+		"properties": {"method": {"type": "string", "enum": ["GET", "POST"], "default": "GET"}, "path": {"type": "string"}}
+		}`, `{"type": "object"}`)
+	request.EffectByCaller = true
+	request.EffectRules = []*connectorv1.EffectRule{{Property: "method", Values: []string{"GET", "HEAD"}, Effect: read}}
 	old := action("issue.old", read, `{"type": "object"}`, `{"type": "object"}`)
 	old.Sunset = timestamppb.New(time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC))
 	return catalog{
@@ -117,11 +123,12 @@ func newCatalog() catalog {
 				},
 			},
 			"jira":   {Name: "jira", Actions: []*connectorv1.Action{issue, old}},
+			"http":   {Name: "http", Actions: []*connectorv1.Action{request}},
 			"idle":   {Name: "idle", Actions: []*connectorv1.Action{action("thing.get", read, ``, ``)}},
 			"broken": {Name: "broken", Actions: []*connectorv1.Action{action("thing.get", read, `{"type": 7}`, `{`)}},
 		},
 		connections: map[string]string{
-			"alerts": "sentinel", "logs": "loganalytics", "cases": "thehive", "jira-sec": "jira", "jira-ops": "jira", "bad": "broken",
+			"alerts": "sentinel", "logs": "loganalytics", "cases": "thehive", "jira-sec": "jira", "jira-ops": "jira", "bad": "broken", "web": "http",
 		},
 	}
 }

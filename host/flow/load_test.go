@@ -222,3 +222,33 @@ func TestLimits(t *testing.T) {
 		})
 	}
 }
+
+// What the flow says of an effect holds where the action leaves it to it; else what is known of the input.
+func TestEffectByCaller(t *testing.T) {
+	t.Parallel()
+	flows := mustLoad(t, `
+name: web
+on: { sentinel.alerts: {} }
+steps:
+  - { id: plain, uses: http.request, with: { path: /x } }
+  - { id: get, uses: http.request, with: { method: GET } }
+  - { id: post, uses: http.request, with: { method: POST } }
+  - { id: either, uses: http.request, with: { method: '${{ alert.severity_id > 3 ? "GET" : "POST" }}' } }
+  - { id: search, uses: http.request, effect: read, with: { method: POST } }
+  - { id: put, uses: http.request, effect: idempotent, with: { method: POST } }
+  - { id: once, uses: http.request, effect: keyed, key: "${{ event.id }}", with: { method: POST } }
+  - { id: fetch, uses: http.request, effect: unsafe, with: { method: GET } }
+`)
+	want := map[string]connectorv1.Effect{
+		"plain": connectorv1.Effect_EFFECT_READ, "get": connectorv1.Effect_EFFECT_READ, "post": connectorv1.Effect_EFFECT_UNSAFE,
+		"either": connectorv1.Effect_EFFECT_UNSAFE, "search": connectorv1.Effect_EFFECT_READ, "put": connectorv1.Effect_EFFECT_IDEMPOTENT,
+		"once": connectorv1.Effect_EFFECT_KEYED, "fetch": connectorv1.Effect_EFFECT_UNSAFE,
+	}
+	got := map[string]connectorv1.Effect{}
+	for _, s := range flows[0].Steps {
+		got[s.ID] = s.Effect
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("effects (-want +got):\n%s", diff)
+	}
+}

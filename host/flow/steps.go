@@ -19,7 +19,7 @@ var (
 	// stepKeys says which keys a kind of step has, beside its own.
 	commonKeys = []string{"id", "if", "on_error"}
 	stepKeys   = map[Kind][]string{
-		KindUses: {"uses", "connection", "key", "with", "retry", "timeout"},
+		KindUses: {"uses", "connection", "key", "effect", "with", "retry", "timeout"},
 		KindCall: {"call", "with", "retry", "timeout"},
 		KindLet:  {"let"},
 		KindEach: {"for", "steps", "concurrency"},
@@ -345,11 +345,9 @@ func (l *loader) uses(d *draft, s *Step, n *yamldoc.Node, path string, sc *scope
 	if action == nil {
 		return tAny
 	}
-	s.Effect = action.GetEffect()
+	input, output := l.actionSchemas(action, v.Pos, at)
+	s.Effect = l.effect(n.Get("effect"), with, action, input, path+".effect", v.Text)
 	s.ResolveWindow = action.GetResolveWindow().AsDuration()
-	if s.Effect == connectorv1.Effect_EFFECT_UNSPECIFIED {
-		s.Effect = connectorv1.Effect_EFFECT_UNSAFE
-	}
 	if slices.Contains(s.Retry.On, plugin.ClassUncertain) && s.Effect == connectorv1.Effect_EFFECT_UNSAFE {
 		l.out.Errorf(n.Get("retry").Pos, path+".retry.on", "take uncertain out; the run is parked for a person instead",
 			"%s cannot be repeated while nobody knows whether it was done", v.Text)
@@ -357,9 +355,13 @@ func (l *loader) uses(d *draft, s *Step, n *yamldoc.Node, path string, sc *scope
 	if sunset := action.GetSunset(); sunset != nil {
 		l.out.Warnf(v.Pos, at, "look for another action of the connector", "the vendor ends what this action uses on %s", sunset.AsTime().Format(time.DateOnly))
 	}
-	input, output := l.actionSchemas(action, v.Pos, at)
 	vc.check(with, input, path+".with", "input of "+v.Text)
-	l.key(d, s, n, path, key, nesting, sc)
+	if k := n.Get("key"); k != nil && action.GetEffectByCaller() && s.Effect != connectorv1.Effect_EFFECT_KEYED {
+		l.out.Warnf(k.Pos, path+".key", "write effect: keyed if it is to be done once per key, else leave the key out",
+			"%s takes a key only with effect: keyed", v.Text)
+	} else {
+		l.key(d, s, n, path, key, nesting, sc)
+	}
 	t := fromSchema(output, "output of "+v.Text)
 	if action.GetRows() && t.kind == kObject && t.fields["rows"] == nil {
 		c := *t
@@ -368,6 +370,53 @@ func (l *loader) uses(d *draft, s *Step, n *yamldoc.Node, path string, sc *scope
 		t = &c
 	}
 	return t
+}
+
+// effects are the words for them.
+var effects = map[string]connectorv1.Effect{
+	"read": connectorv1.Effect_EFFECT_READ, "idempotent": connectorv1.Effect_EFFECT_IDEMPOTENT,
+	"keyed": connectorv1.Effect_EFFECT_KEYED, "unsafe": connectorv1.Effect_EFFECT_UNSAFE,
+}
+
+// effect says what happens when the action is called twice: the action knows, or leaves it to the flow.
+func (l *loader) effect(n, with *yamldoc.Node, a *connectorv1.Action, input *schema.Schema, path, what string) connectorv1.Effect {
+	declared, known := a.GetEffect(), []string{"read", "idempotent", "keyed", "unsafe"}
+	if declared == connectorv1.Effect_EFFECT_UNSPECIFIED {
+		declared = connectorv1.Effect_EFFECT_UNSAFE
+	}
+	switch {
+	case n == nil && a.GetEffectByCaller():
+		return effectByRule(with, a, input, declared)
+	case n == nil:
+		return declared
+	case !a.GetEffectByCaller():
+		l.out.Errorf(n.Pos, path, "leave it out", "%s knows its effect by itself", what)
+		return declared
+	case !n.IsString() || !slices.Contains(known, n.Text):
+		l.out.Errorf(n.Pos, path, yamldoc.DidYouMean(n.Text, known), "must be read, idempotent, keyed or unsafe, not %s", n.Describe())
+		return declared
+	}
+	return effects[n.Text]
+}
+
+// effectByRule is the effect of an action that the flow says nothing about: the first rule's that fits what is written in
+// the input, or its default. What an expression will give is not known.
+func effectByRule(with *yamldoc.Node, a *connectorv1.Action, input *schema.Schema, otherwise connectorv1.Effect) connectorv1.Effect {
+	for _, r := range a.GetEffectRules() {
+		var value string
+		switch v := with.Get(r.GetProperty()); {
+		case v == nil:
+			if p := input.Properties[r.GetProperty()]; p != nil {
+				value, _ = p.Default.(string)
+			}
+		case v.IsString():
+			value = v.Text
+		}
+		if value != "" && slices.Contains(r.GetValues(), value) && r.GetEffect() != connectorv1.Effect_EFFECT_UNSPECIFIED {
+			return r.GetEffect()
+		}
+	}
+	return otherwise
 }
 
 // with compiles the input of a step. Without one it is an empty map.

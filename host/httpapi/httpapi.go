@@ -47,6 +47,11 @@ func Handler(h *host.Host, st store.Store, o Options) http.Handler {
 	mux.Handle("POST /v1/runs/{id}/replay", a.operator(a.replay))
 	mux.Handle("GET /v1/deadletters", a.operator(a.deadLetters))
 	mux.Handle("POST /v1/connections/{connection}/triggers/{trigger}/poll", a.operator(a.poll))
+	// Who has no token learns nothing about what there is.
+	mux.Handle("/v1/", a.operator(nothing))
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, http.StatusNotFound, "not found", "there is nothing at "+r.URL.Path)
+	})
 	return mux
 }
 
@@ -71,11 +76,14 @@ func (a *api) operator(next func(http.ResponseWriter, *http.Request) error) http
 		sum := sha256.Sum256([]byte(given))
 		if !ok || !a.open || subtle.ConstantTimeCompare(sum[:], a.token[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
-			fail(w, http.StatusUnauthorized, "operator token required", "send Authorization: Bearer with the token of http.operator_token")
+			fail(w, http.StatusUnauthorized, "operator token required", "send Authorization: Bearer with the operator token: that of http.operator_token, or the one beside the data file")
 			return
 		}
 		if err := next(w, r); err != nil {
+			var wrong errInvalid
 			switch {
+			case errors.As(err, &wrong):
+				fail(w, http.StatusBadRequest, "invalid request", wrong.Error())
 			case errors.Is(err, store.ErrNotFound):
 				fail(w, http.StatusNotFound, "not found", err.Error())
 			case errors.Is(err, host.ErrNotReplayable):
@@ -85,6 +93,10 @@ func (a *api) operator(next func(http.ResponseWriter, *http.Request) error) http
 			}
 		}
 	})
+}
+
+func nothing(_ http.ResponseWriter, r *http.Request) error {
+	return fmt.Errorf("%s %s: %w", r.Method, r.URL.Path, store.ErrNotFound)
 }
 
 func fail(w http.ResponseWriter, status int, title, detail string) {
@@ -103,18 +115,33 @@ func (a *api) status(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, s)
+	return answer(w, NewStatusRecord(s))
 }
 
 func (a *api) runs(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
-	runs, err := a.store.ListRuns(r.Context(), store.RunFilter{
-		Flow: q.Get("flow"), State: store.RunState(q.Get("state")), Limit: limit(q.Get("limit")),
-	})
+	n, err := limit(q.Get("limit"))
 	if err != nil {
 		return err
 	}
-	return answer(w, map[string]any{"runs": runs})
+	state := store.RunState(q.Get("state"))
+	if state != "" && !slices.Contains(runStates, state) {
+		return invalid("state=%s: there is no such state", state)
+	}
+	runs, err := a.store.ListRuns(r.Context(), store.RunFilter{Flow: q.Get("flow"), State: state, Limit: n})
+	if err != nil {
+		return err
+	}
+	recs := make([]RunRecord, len(runs))
+	for i := range runs {
+		recs[i] = NewRunRecord(runs[i], nil)
+	}
+	return answer(w, map[string]any{"runs": recs})
+}
+
+var runStates = []store.RunState{
+	store.RunReady, store.RunRunning, store.RunWaiting, store.RunSucceeded, store.RunFailed, store.RunParked,
+	store.RunDeadLetter, store.RunCancelled,
 }
 
 func (a *api) run(w http.ResponseWriter, r *http.Request) error {
@@ -126,7 +153,7 @@ func (a *api) run(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, map[string]any{"run": run, "steps": steps})
+	return answer(w, NewRunRecord(run, steps))
 }
 
 func (a *api) replay(w http.ResponseWriter, r *http.Request) error {
@@ -136,18 +163,26 @@ func (a *api) replay(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, map[string]any{"run": run})
+	return answer(w, map[string]any{"run": NewRunRecord(run, nil)})
 }
 
 func (a *api) deadLetters(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
+	n, err := limit(q.Get("limit"))
+	if err != nil {
+		return err
+	}
 	dls, err := a.store.ListDeadLetters(r.Context(), store.DeadLetterFilter{
-		Flow: q.Get("flow"), Kind: q.Get("kind"), All: q.Get("all") == "true", Limit: limit(q.Get("limit")),
+		Flow: q.Get("flow"), Kind: q.Get("kind"), All: q.Get("all") == "true", Limit: n,
 	})
 	if err != nil {
 		return err
 	}
-	return answer(w, map[string]any{"dead_letters": dls})
+	recs := make([]DeadLetterRecord, len(dls))
+	for i := range dls {
+		recs[i] = NewDeadLetterRecord(dls[i])
+	}
+	return answer(w, map[string]any{"dead_letters": recs})
 }
 
 func (a *api) poll(w http.ResponseWriter, r *http.Request) error {
@@ -158,13 +193,25 @@ func (a *api) poll(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func limit(s string) int {
-	n, err := strconv.Atoi(s)
-	if err != nil || n <= 0 {
-		return 100
+// errInvalid marks what the caller got wrong.
+type errInvalid string
+
+func (e errInvalid) Error() string { return string(e) }
+
+func invalid(format string, args ...any) error { return errInvalid(fmt.Sprintf(format, args...)) }
+
+func limit(s string) (int, error) {
+	if s == "" {
+		return 100, nil
 	}
-	return min(n, 10_000)
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxLimit {
+		return 0, invalid("limit=%s: give a number from 1 to %d", s, maxLimit)
+	}
+	return n, nil
 }
+
+const maxLimit = 10_000
 
 // metrics writes the Prometheus text format.
 func (a *api) metrics(w http.ResponseWriter, r *http.Request) error {

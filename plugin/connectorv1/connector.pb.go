@@ -591,7 +591,12 @@ type Action struct {
 	ResolveWindow *durationpb.Duration `protobuf:"bytes,7,opt,name=resolve_window,json=resolveWindow,proto3" json:"resolve_window,omitempty"`
 	Examples      []*Example           `protobuf:"bytes,8,rep,name=examples,proto3" json:"examples,omitempty"`
 	// Set when the vendor has announced the end of what this action uses.
-	Sunset        *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=sunset,proto3" json:"sunset,omitempty"`
+	Sunset *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=sunset,proto3" json:"sunset,omitempty"`
+	// The caller may declare an effect of its own, in CallContext.effect; the one above holds when it does not. For actions
+	// that do whatever their input says, such as an HTTP request.
+	EffectByCaller bool `protobuf:"varint,10,opt,name=effect_by_caller,json=effectByCaller,proto3" json:"effect_by_caller,omitempty"`
+	// With effect_by_caller: what holds instead for certain inputs. The first that matches counts.
+	EffectRules   []*EffectRule `protobuf:"bytes,11,rep,name=effect_rules,json=effectRules,proto3" json:"effect_rules,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -689,6 +694,81 @@ func (x *Action) GetSunset() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Action) GetEffectByCaller() bool {
+	if x != nil {
+		return x.EffectByCaller
+	}
+	return false
+}
+
+func (x *Action) GetEffectRules() []*EffectRule {
+	if x != nil {
+		return x.EffectRules
+	}
+	return nil
+}
+
+// EffectRule gives the effect of calls whose input is known to have one of the values at a property.
+type EffectRule struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Property      string                 `protobuf:"bytes,1,opt,name=property,proto3" json:"property,omitempty"`
+	Values        []string               `protobuf:"bytes,2,rep,name=values,proto3" json:"values,omitempty"`
+	Effect        Effect                 `protobuf:"varint,3,opt,name=effect,proto3,enum=casewire.connector.v1.Effect" json:"effect,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *EffectRule) Reset() {
+	*x = EffectRule{}
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *EffectRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*EffectRule) ProtoMessage() {}
+
+func (x *EffectRule) ProtoReflect() protoreflect.Message {
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use EffectRule.ProtoReflect.Descriptor instead.
+func (*EffectRule) Descriptor() ([]byte, []int) {
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *EffectRule) GetProperty() string {
+	if x != nil {
+		return x.Property
+	}
+	return ""
+}
+
+func (x *EffectRule) GetValues() []string {
+	if x != nil {
+		return x.Values
+	}
+	return nil
+}
+
+func (x *EffectRule) GetEffect() Effect {
+	if x != nil {
+		return x.Effect
+	}
+	return Effect_EFFECT_UNSPECIFIED
+}
+
 type Example struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Summary       string                 `protobuf:"bytes,1,opt,name=summary,proto3" json:"summary,omitempty"`
@@ -699,7 +779,7 @@ type Example struct {
 
 func (x *Example) Reset() {
 	*x = Example{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[4]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -711,7 +791,7 @@ func (x *Example) String() string {
 func (*Example) ProtoMessage() {}
 
 func (x *Example) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[4]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -724,7 +804,7 @@ func (x *Example) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Example.ProtoReflect.Descriptor instead.
 func (*Example) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{4}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Example) GetSummary() string {
@@ -760,7 +840,7 @@ type Trigger struct {
 
 func (x *Trigger) Reset() {
 	*x = Trigger{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[5]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +852,7 @@ func (x *Trigger) String() string {
 func (*Trigger) ProtoMessage() {}
 
 func (x *Trigger) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[5]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +865,7 @@ func (x *Trigger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trigger.ProtoReflect.Descriptor instead.
 func (*Trigger) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{5}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *Trigger) GetName() string {
@@ -854,7 +934,7 @@ type WebhookRules struct {
 
 func (x *WebhookRules) Reset() {
 	*x = WebhookRules{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[6]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -866,7 +946,7 @@ func (x *WebhookRules) String() string {
 func (*WebhookRules) ProtoMessage() {}
 
 func (x *WebhookRules) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[6]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -879,7 +959,7 @@ func (x *WebhookRules) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WebhookRules.ProtoReflect.Descriptor instead.
 func (*WebhookRules) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{6}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *WebhookRules) GetHandshakeQuery() string {
@@ -921,7 +1001,7 @@ type ConfigureRequest struct {
 
 func (x *ConfigureRequest) Reset() {
 	*x = ConfigureRequest{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[7]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1013,7 @@ func (x *ConfigureRequest) String() string {
 func (*ConfigureRequest) ProtoMessage() {}
 
 func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[7]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1026,7 @@ func (x *ConfigureRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureRequest.ProtoReflect.Descriptor instead.
 func (*ConfigureRequest) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{7}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ConfigureRequest) GetHost() *HostInfo {
@@ -989,7 +1069,7 @@ type ConnectionConfig struct {
 
 func (x *ConnectionConfig) Reset() {
 	*x = ConnectionConfig{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[8]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1001,7 +1081,7 @@ func (x *ConnectionConfig) String() string {
 func (*ConnectionConfig) ProtoMessage() {}
 
 func (x *ConnectionConfig) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[8]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1014,7 +1094,7 @@ func (x *ConnectionConfig) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionConfig.ProtoReflect.Descriptor instead.
 func (*ConnectionConfig) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{8}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ConnectionConfig) GetConnection() string {
@@ -1072,7 +1152,7 @@ type HookEndpoint struct {
 
 func (x *HookEndpoint) Reset() {
 	*x = HookEndpoint{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[9]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1084,7 +1164,7 @@ func (x *HookEndpoint) String() string {
 func (*HookEndpoint) ProtoMessage() {}
 
 func (x *HookEndpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[9]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1097,7 +1177,7 @@ func (x *HookEndpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HookEndpoint.ProtoReflect.Descriptor instead.
 func (*HookEndpoint) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{9}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HookEndpoint) GetTrigger() string {
@@ -1130,7 +1210,7 @@ type ConfigureResponse struct {
 
 func (x *ConfigureResponse) Reset() {
 	*x = ConfigureResponse{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[10]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1142,7 +1222,7 @@ func (x *ConfigureResponse) String() string {
 func (*ConfigureResponse) ProtoMessage() {}
 
 func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[10]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1155,7 +1235,7 @@ func (x *ConfigureResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfigureResponse.ProtoReflect.Descriptor instead.
 func (*ConfigureResponse) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{10}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ConfigureResponse) GetOutcomes() []*ConnectionOutcome {
@@ -1177,7 +1257,7 @@ type ConnectionOutcome struct {
 
 func (x *ConnectionOutcome) Reset() {
 	*x = ConnectionOutcome{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[11]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1189,7 +1269,7 @@ func (x *ConnectionOutcome) String() string {
 func (*ConnectionOutcome) ProtoMessage() {}
 
 func (x *ConnectionOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[11]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1202,7 +1282,7 @@ func (x *ConnectionOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectionOutcome.ProtoReflect.Descriptor instead.
 func (*ConnectionOutcome) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{11}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ConnectionOutcome) GetConnection() string {
@@ -1235,7 +1315,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[12]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1247,7 +1327,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[12]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1260,7 +1340,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{12}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CheckRequest) GetCall() *CallContext {
@@ -1280,7 +1360,7 @@ type CheckResponse struct {
 
 func (x *CheckResponse) Reset() {
 	*x = CheckResponse{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[13]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1372,7 @@ func (x *CheckResponse) String() string {
 func (*CheckResponse) ProtoMessage() {}
 
 func (x *CheckResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[13]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1385,7 @@ func (x *CheckResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckResponse.ProtoReflect.Descriptor instead.
 func (*CheckResponse) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{13}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CheckResponse) GetProbes() []*Probe {
@@ -1335,7 +1415,7 @@ type Probe struct {
 
 func (x *Probe) Reset() {
 	*x = Probe{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[14]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1347,7 +1427,7 @@ func (x *Probe) String() string {
 func (*Probe) ProtoMessage() {}
 
 func (x *Probe) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[14]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1360,7 +1440,7 @@ func (x *Probe) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Probe.ProtoReflect.Descriptor instead.
 func (*Probe) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{14}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Probe) GetName() string {
@@ -1407,14 +1487,16 @@ type CallContext struct {
 	// Output of the last successful call with the same key, if any: update that object rather than look for it.
 	Prior []byte `protobuf:"bytes,9,opt,name=prior,proto3" json:"prior,omitempty"`
 	// When the first attempt with this key was sent.
-	FirstSent     *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=first_sent,json=firstSent,proto3" json:"first_sent,omitempty"`
+	FirstSent *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=first_sent,json=firstSent,proto3" json:"first_sent,omitempty"`
+	// What the caller counts on, for actions with effect_by_caller; unspecified: what the action says.
+	Effect        Effect `protobuf:"varint,11,opt,name=effect,proto3,enum=casewire.connector.v1.Effect" json:"effect,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CallContext) Reset() {
 	*x = CallContext{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[15]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1426,7 +1508,7 @@ func (x *CallContext) String() string {
 func (*CallContext) ProtoMessage() {}
 
 func (x *CallContext) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[15]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1439,7 +1521,7 @@ func (x *CallContext) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallContext.ProtoReflect.Descriptor instead.
 func (*CallContext) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{15}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CallContext) GetConnection() string {
@@ -1512,6 +1594,13 @@ func (x *CallContext) GetFirstSent() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *CallContext) GetEffect() Effect {
+	if x != nil {
+		return x.Effect
+	}
+	return Effect_EFFECT_UNSPECIFIED
+}
+
 type InvokeRequest struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Call   *CallContext           `protobuf:"bytes,1,opt,name=call,proto3" json:"call,omitempty"`
@@ -1526,7 +1615,7 @@ type InvokeRequest struct {
 
 func (x *InvokeRequest) Reset() {
 	*x = InvokeRequest{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[16]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1538,7 +1627,7 @@ func (x *InvokeRequest) String() string {
 func (*InvokeRequest) ProtoMessage() {}
 
 func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[16]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1551,7 +1640,7 @@ func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeRequest.ProtoReflect.Descriptor instead.
 func (*InvokeRequest) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{16}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *InvokeRequest) GetCall() *CallContext {
@@ -1604,7 +1693,7 @@ type InvokeResponse struct {
 
 func (x *InvokeResponse) Reset() {
 	*x = InvokeResponse{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[17]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1616,7 +1705,7 @@ func (x *InvokeResponse) String() string {
 func (*InvokeResponse) ProtoMessage() {}
 
 func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[17]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1629,7 +1718,7 @@ func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeResponse.ProtoReflect.Descriptor instead.
 func (*InvokeResponse) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{17}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *InvokeResponse) GetKind() isInvokeResponse_Kind {
@@ -1715,7 +1804,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[18]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1727,7 +1816,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[18]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1740,7 +1829,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{18}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Progress) GetMessage() string {
@@ -1775,7 +1864,7 @@ type Rows struct {
 
 func (x *Rows) Reset() {
 	*x = Rows{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[19]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1787,7 +1876,7 @@ func (x *Rows) String() string {
 func (*Rows) ProtoMessage() {}
 
 func (x *Rows) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[19]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1800,7 +1889,7 @@ func (x *Rows) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rows.ProtoReflect.Descriptor instead.
 func (*Rows) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{19}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Rows) GetNdjson() []byte {
@@ -1829,7 +1918,7 @@ type Blob struct {
 
 func (x *Blob) Reset() {
 	*x = Blob{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[20]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1841,7 +1930,7 @@ func (x *Blob) String() string {
 func (*Blob) ProtoMessage() {}
 
 func (x *Blob) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[20]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1854,7 +1943,7 @@ func (x *Blob) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Blob.ProtoReflect.Descriptor instead.
 func (*Blob) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{20}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Blob) GetName() string {
@@ -1895,7 +1984,7 @@ type Result struct {
 
 func (x *Result) Reset() {
 	*x = Result{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[21]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1907,7 +1996,7 @@ func (x *Result) String() string {
 func (*Result) ProtoMessage() {}
 
 func (x *Result) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[21]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1920,7 +2009,7 @@ func (x *Result) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Result.ProtoReflect.Descriptor instead.
 func (*Result) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{21}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Result) GetOutput() []byte {
@@ -1952,7 +2041,7 @@ type ConsumeRequest struct {
 
 func (x *ConsumeRequest) Reset() {
 	*x = ConsumeRequest{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[22]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1964,7 +2053,7 @@ func (x *ConsumeRequest) String() string {
 func (*ConsumeRequest) ProtoMessage() {}
 
 func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[22]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1977,7 +2066,7 @@ func (x *ConsumeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeRequest.ProtoReflect.Descriptor instead.
 func (*ConsumeRequest) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{22}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ConsumeRequest) GetKind() isConsumeRequest_Kind {
@@ -2066,7 +2155,7 @@ type Open struct {
 
 func (x *Open) Reset() {
 	*x = Open{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[23]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2167,7 @@ func (x *Open) String() string {
 func (*Open) ProtoMessage() {}
 
 func (x *Open) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[23]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,7 +2180,7 @@ func (x *Open) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Open.ProtoReflect.Descriptor instead.
 func (*Open) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{23}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Open) GetCall() *CallContext {
@@ -2139,7 +2228,7 @@ type Ack struct {
 
 func (x *Ack) Reset() {
 	*x = Ack{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[24]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2151,7 +2240,7 @@ func (x *Ack) String() string {
 func (*Ack) ProtoMessage() {}
 
 func (x *Ack) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[24]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2164,7 +2253,7 @@ func (x *Ack) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ack.ProtoReflect.Descriptor instead.
 func (*Ack) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{24}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Ack) GetThrough() uint64 {
@@ -2182,7 +2271,7 @@ type Stop struct {
 
 func (x *Stop) Reset() {
 	*x = Stop{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[25]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2194,7 +2283,7 @@ func (x *Stop) String() string {
 func (*Stop) ProtoMessage() {}
 
 func (x *Stop) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[25]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2207,7 +2296,7 @@ func (x *Stop) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Stop.ProtoReflect.Descriptor instead.
 func (*Stop) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{25}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{26}
 }
 
 type Resolve struct {
@@ -2219,7 +2308,7 @@ type Resolve struct {
 
 func (x *Resolve) Reset() {
 	*x = Resolve{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[26]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2231,7 +2320,7 @@ func (x *Resolve) String() string {
 func (*Resolve) ProtoMessage() {}
 
 func (x *Resolve) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[26]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2244,7 +2333,7 @@ func (x *Resolve) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Resolve.ProtoReflect.Descriptor instead.
 func (*Resolve) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{26}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Resolve) GetHints() []*Hint {
@@ -2268,7 +2357,7 @@ type Hint struct {
 
 func (x *Hint) Reset() {
 	*x = Hint{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[27]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2280,7 +2369,7 @@ func (x *Hint) String() string {
 func (*Hint) ProtoMessage() {}
 
 func (x *Hint) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[27]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2293,7 +2382,7 @@ func (x *Hint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Hint.ProtoReflect.Descriptor instead.
 func (*Hint) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{27}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Hint) GetId() string {
@@ -2331,7 +2420,7 @@ type ConsumeResponse struct {
 
 func (x *ConsumeResponse) Reset() {
 	*x = ConsumeResponse{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[28]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2343,7 +2432,7 @@ func (x *ConsumeResponse) String() string {
 func (*ConsumeResponse) ProtoMessage() {}
 
 func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[28]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2356,7 +2445,7 @@ func (x *ConsumeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConsumeResponse.ProtoReflect.Descriptor instead.
 func (*ConsumeResponse) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{28}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *ConsumeResponse) GetKind() isConsumeResponse_Kind {
@@ -2432,7 +2521,7 @@ type Batch struct {
 
 func (x *Batch) Reset() {
 	*x = Batch{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[29]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2444,7 +2533,7 @@ func (x *Batch) String() string {
 func (*Batch) ProtoMessage() {}
 
 func (x *Batch) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[29]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2457,7 +2546,7 @@ func (x *Batch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Batch.ProtoReflect.Descriptor instead.
 func (*Batch) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{29}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *Batch) GetSeq() uint64 {
@@ -2513,7 +2602,7 @@ type Idle struct {
 
 func (x *Idle) Reset() {
 	*x = Idle{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[30]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2525,7 +2614,7 @@ func (x *Idle) String() string {
 func (*Idle) ProtoMessage() {}
 
 func (x *Idle) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[30]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2538,7 +2627,7 @@ func (x *Idle) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Idle.ProtoReflect.Descriptor instead.
 func (*Idle) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{30}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *Idle) GetNext() *durationpb.Duration {
@@ -2570,7 +2659,7 @@ type HintOutcome struct {
 
 func (x *HintOutcome) Reset() {
 	*x = HintOutcome{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[31]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2582,7 +2671,7 @@ func (x *HintOutcome) String() string {
 func (*HintOutcome) ProtoMessage() {}
 
 func (x *HintOutcome) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[31]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2595,7 +2684,7 @@ func (x *HintOutcome) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HintOutcome.ProtoReflect.Descriptor instead.
 func (*HintOutcome) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{31}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *HintOutcome) GetId() string {
@@ -2645,7 +2734,7 @@ type Rejected struct {
 
 func (x *Rejected) Reset() {
 	*x = Rejected{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[32]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2657,7 +2746,7 @@ func (x *Rejected) String() string {
 func (*Rejected) ProtoMessage() {}
 
 func (x *Rejected) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[32]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2670,7 +2759,7 @@ func (x *Rejected) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rejected.ProtoReflect.Descriptor instead.
 func (*Rejected) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{32}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *Rejected) GetSource() string {
@@ -2731,7 +2820,7 @@ type Event struct {
 
 func (x *Event) Reset() {
 	*x = Event{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[33]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2743,7 +2832,7 @@ func (x *Event) String() string {
 func (*Event) ProtoMessage() {}
 
 func (x *Event) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[33]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2756,7 +2845,7 @@ func (x *Event) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Event.ProtoReflect.Descriptor instead.
 func (*Event) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{33}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Event) GetId() string {
@@ -2895,7 +2984,7 @@ type HandleWebhookRequest struct {
 
 func (x *HandleWebhookRequest) Reset() {
 	*x = HandleWebhookRequest{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[34]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2907,7 +2996,7 @@ func (x *HandleWebhookRequest) String() string {
 func (*HandleWebhookRequest) ProtoMessage() {}
 
 func (x *HandleWebhookRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[34]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2920,7 +3009,7 @@ func (x *HandleWebhookRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandleWebhookRequest.ProtoReflect.Descriptor instead.
 func (*HandleWebhookRequest) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{34}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *HandleWebhookRequest) GetCall() *CallContext {
@@ -2995,7 +3084,7 @@ type HandleWebhookResponse struct {
 
 func (x *HandleWebhookResponse) Reset() {
 	*x = HandleWebhookResponse{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[35]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3007,7 +3096,7 @@ func (x *HandleWebhookResponse) String() string {
 func (*HandleWebhookResponse) ProtoMessage() {}
 
 func (x *HandleWebhookResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[35]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3020,7 +3109,7 @@ func (x *HandleWebhookResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HandleWebhookResponse.ProtoReflect.Descriptor instead.
 func (*HandleWebhookResponse) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{35}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *HandleWebhookResponse) GetStatus() uint32 {
@@ -3081,7 +3170,7 @@ type DrainRequest struct {
 
 func (x *DrainRequest) Reset() {
 	*x = DrainRequest{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[36]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3093,7 +3182,7 @@ func (x *DrainRequest) String() string {
 func (*DrainRequest) ProtoMessage() {}
 
 func (x *DrainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[36]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3106,7 +3195,7 @@ func (x *DrainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainRequest.ProtoReflect.Descriptor instead.
 func (*DrainRequest) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{36}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *DrainRequest) GetGrace() *durationpb.Duration {
@@ -3126,7 +3215,7 @@ type DrainResponse struct {
 
 func (x *DrainResponse) Reset() {
 	*x = DrainResponse{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[37]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3138,7 +3227,7 @@ func (x *DrainResponse) String() string {
 func (*DrainResponse) ProtoMessage() {}
 
 func (x *DrainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[37]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3151,7 +3240,7 @@ func (x *DrainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DrainResponse.ProtoReflect.Descriptor instead.
 func (*DrainResponse) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{37}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *DrainResponse) GetFinished() uint32 {
@@ -3181,7 +3270,7 @@ type Failure struct {
 
 func (x *Failure) Reset() {
 	*x = Failure{}
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[38]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -3193,7 +3282,7 @@ func (x *Failure) String() string {
 func (*Failure) ProtoMessage() {}
 
 func (x *Failure) ProtoReflect() protoreflect.Message {
-	mi := &file_casewire_connector_v1_connector_proto_msgTypes[38]
+	mi := &file_casewire_connector_v1_connector_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -3206,7 +3295,7 @@ func (x *Failure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Failure.ProtoReflect.Descriptor instead.
 func (*Failure) Descriptor() ([]byte, []int) {
-	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{38}
+	return file_casewire_connector_v1_connector_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *Failure) GetOrigin() Origin {
@@ -3255,7 +3344,7 @@ const file_casewire_connector_v1_connector_proto_rawDesc = "" +
 	"\aactions\x18\x05 \x03(\v2\x1d.casewire.connector.v1.ActionR\aactions\x12:\n" +
 	"\btriggers\x18\x06 \x03(\v2\x1e.casewire.connector.v1.TriggerR\btriggers\x12\x16\n" +
 	"\x06egress\x18\a \x03(\tR\x06egress\x12\x1a\n" +
-	"\bfeatures\x18\b \x03(\tR\bfeatures\"\xfb\x02\n" +
+	"\bfeatures\x18\b \x03(\tR\bfeatures\"\xeb\x03\n" +
 	"\x06Action\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x125\n" +
@@ -3265,7 +3354,15 @@ const file_casewire_connector_v1_connector_proto_rawDesc = "" +
 	"\x04rows\x18\x06 \x01(\bR\x04rows\x12@\n" +
 	"\x0eresolve_window\x18\a \x01(\v2\x19.google.protobuf.DurationR\rresolveWindow\x12:\n" +
 	"\bexamples\x18\b \x03(\v2\x1e.casewire.connector.v1.ExampleR\bexamples\x122\n" +
-	"\x06sunset\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06sunset\"9\n" +
+	"\x06sunset\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06sunset\x12(\n" +
+	"\x10effect_by_caller\x18\n" +
+	" \x01(\bR\x0eeffectByCaller\x12D\n" +
+	"\feffect_rules\x18\v \x03(\v2!.casewire.connector.v1.EffectRuleR\veffectRules\"w\n" +
+	"\n" +
+	"EffectRule\x12\x1a\n" +
+	"\bproperty\x18\x01 \x01(\tR\bproperty\x12\x16\n" +
+	"\x06values\x18\x02 \x03(\tR\x06values\x125\n" +
+	"\x06effect\x18\x03 \x01(\x0e2\x1d.casewire.connector.v1.EffectR\x06effect\"9\n" +
 	"\aExample\x12\x18\n" +
 	"\asummary\x18\x01 \x01(\tR\asummary\x12\x14\n" +
 	"\x05input\x18\x02 \x01(\fR\x05input\"\xf5\x01\n" +
@@ -3320,7 +3417,7 @@ const file_casewire_connector_v1_connector_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\x06status\x18\x02 \x01(\x0e2\".casewire.connector.v1.ProbeStatusR\x06status\x12\x18\n" +
 	"\asummary\x18\x03 \x01(\tR\asummary\x12\x16\n" +
-	"\x06remedy\x18\x04 \x01(\tR\x06remedy\"\xfc\x02\n" +
+	"\x06remedy\x18\x04 \x01(\tR\x06remedy\"\xb3\x03\n" +
 	"\vCallContext\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\tR\n" +
@@ -3337,7 +3434,8 @@ const file_casewire_connector_v1_connector_proto_rawDesc = "" +
 	"\x05prior\x18\t \x01(\fR\x05prior\x129\n" +
 	"\n" +
 	"first_sent\x18\n" +
-	" \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSent\"\xba\x01\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\tfirstSent\x125\n" +
+	"\x06effect\x18\v \x01(\x0e2\x1d.casewire.connector.v1.EffectR\x06effect\"\xba\x01\n" +
 	"\rInvokeRequest\x126\n" +
 	"\x04call\x18\x01 \x01(\v2\".casewire.connector.v1.CallContextR\x04call\x12\x16\n" +
 	"\x06action\x18\x02 \x01(\tR\x06action\x12\x14\n" +
@@ -3529,7 +3627,7 @@ func file_casewire_connector_v1_connector_proto_rawDescGZIP() []byte {
 }
 
 var file_casewire_connector_v1_connector_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_casewire_connector_v1_connector_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
+var file_casewire_connector_v1_connector_proto_msgTypes = make([]protoimpl.MessageInfo, 43)
 var file_casewire_connector_v1_connector_proto_goTypes = []any{
 	(Effect)(0),                   // 0: casewire.connector.v1.Effect
 	(ProbeStatus)(0),              // 1: casewire.connector.v1.ProbeStatus
@@ -3541,116 +3639,120 @@ var file_casewire_connector_v1_connector_proto_goTypes = []any{
 	(*DescribeRequest)(nil),       // 7: casewire.connector.v1.DescribeRequest
 	(*DescribeResponse)(nil),      // 8: casewire.connector.v1.DescribeResponse
 	(*Action)(nil),                // 9: casewire.connector.v1.Action
-	(*Example)(nil),               // 10: casewire.connector.v1.Example
-	(*Trigger)(nil),               // 11: casewire.connector.v1.Trigger
-	(*WebhookRules)(nil),          // 12: casewire.connector.v1.WebhookRules
-	(*ConfigureRequest)(nil),      // 13: casewire.connector.v1.ConfigureRequest
-	(*ConnectionConfig)(nil),      // 14: casewire.connector.v1.ConnectionConfig
-	(*HookEndpoint)(nil),          // 15: casewire.connector.v1.HookEndpoint
-	(*ConfigureResponse)(nil),     // 16: casewire.connector.v1.ConfigureResponse
-	(*ConnectionOutcome)(nil),     // 17: casewire.connector.v1.ConnectionOutcome
-	(*CheckRequest)(nil),          // 18: casewire.connector.v1.CheckRequest
-	(*CheckResponse)(nil),         // 19: casewire.connector.v1.CheckResponse
-	(*Probe)(nil),                 // 20: casewire.connector.v1.Probe
-	(*CallContext)(nil),           // 21: casewire.connector.v1.CallContext
-	(*InvokeRequest)(nil),         // 22: casewire.connector.v1.InvokeRequest
-	(*InvokeResponse)(nil),        // 23: casewire.connector.v1.InvokeResponse
-	(*Progress)(nil),              // 24: casewire.connector.v1.Progress
-	(*Rows)(nil),                  // 25: casewire.connector.v1.Rows
-	(*Blob)(nil),                  // 26: casewire.connector.v1.Blob
-	(*Result)(nil),                // 27: casewire.connector.v1.Result
-	(*ConsumeRequest)(nil),        // 28: casewire.connector.v1.ConsumeRequest
-	(*Open)(nil),                  // 29: casewire.connector.v1.Open
-	(*Ack)(nil),                   // 30: casewire.connector.v1.Ack
-	(*Stop)(nil),                  // 31: casewire.connector.v1.Stop
-	(*Resolve)(nil),               // 32: casewire.connector.v1.Resolve
-	(*Hint)(nil),                  // 33: casewire.connector.v1.Hint
-	(*ConsumeResponse)(nil),       // 34: casewire.connector.v1.ConsumeResponse
-	(*Batch)(nil),                 // 35: casewire.connector.v1.Batch
-	(*Idle)(nil),                  // 36: casewire.connector.v1.Idle
-	(*HintOutcome)(nil),           // 37: casewire.connector.v1.HintOutcome
-	(*Rejected)(nil),              // 38: casewire.connector.v1.Rejected
-	(*Event)(nil),                 // 39: casewire.connector.v1.Event
-	(*HandleWebhookRequest)(nil),  // 40: casewire.connector.v1.HandleWebhookRequest
-	(*HandleWebhookResponse)(nil), // 41: casewire.connector.v1.HandleWebhookResponse
-	(*DrainRequest)(nil),          // 42: casewire.connector.v1.DrainRequest
-	(*DrainResponse)(nil),         // 43: casewire.connector.v1.DrainResponse
-	(*Failure)(nil),               // 44: casewire.connector.v1.Failure
-	nil,                           // 45: casewire.connector.v1.HandleWebhookRequest.HeadersEntry
-	nil,                           // 46: casewire.connector.v1.HandleWebhookResponse.HeadersEntry
-	nil,                           // 47: casewire.connector.v1.HandleWebhookResponse.RefusedEntry
-	(*durationpb.Duration)(nil),   // 48: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
+	(*EffectRule)(nil),            // 10: casewire.connector.v1.EffectRule
+	(*Example)(nil),               // 11: casewire.connector.v1.Example
+	(*Trigger)(nil),               // 12: casewire.connector.v1.Trigger
+	(*WebhookRules)(nil),          // 13: casewire.connector.v1.WebhookRules
+	(*ConfigureRequest)(nil),      // 14: casewire.connector.v1.ConfigureRequest
+	(*ConnectionConfig)(nil),      // 15: casewire.connector.v1.ConnectionConfig
+	(*HookEndpoint)(nil),          // 16: casewire.connector.v1.HookEndpoint
+	(*ConfigureResponse)(nil),     // 17: casewire.connector.v1.ConfigureResponse
+	(*ConnectionOutcome)(nil),     // 18: casewire.connector.v1.ConnectionOutcome
+	(*CheckRequest)(nil),          // 19: casewire.connector.v1.CheckRequest
+	(*CheckResponse)(nil),         // 20: casewire.connector.v1.CheckResponse
+	(*Probe)(nil),                 // 21: casewire.connector.v1.Probe
+	(*CallContext)(nil),           // 22: casewire.connector.v1.CallContext
+	(*InvokeRequest)(nil),         // 23: casewire.connector.v1.InvokeRequest
+	(*InvokeResponse)(nil),        // 24: casewire.connector.v1.InvokeResponse
+	(*Progress)(nil),              // 25: casewire.connector.v1.Progress
+	(*Rows)(nil),                  // 26: casewire.connector.v1.Rows
+	(*Blob)(nil),                  // 27: casewire.connector.v1.Blob
+	(*Result)(nil),                // 28: casewire.connector.v1.Result
+	(*ConsumeRequest)(nil),        // 29: casewire.connector.v1.ConsumeRequest
+	(*Open)(nil),                  // 30: casewire.connector.v1.Open
+	(*Ack)(nil),                   // 31: casewire.connector.v1.Ack
+	(*Stop)(nil),                  // 32: casewire.connector.v1.Stop
+	(*Resolve)(nil),               // 33: casewire.connector.v1.Resolve
+	(*Hint)(nil),                  // 34: casewire.connector.v1.Hint
+	(*ConsumeResponse)(nil),       // 35: casewire.connector.v1.ConsumeResponse
+	(*Batch)(nil),                 // 36: casewire.connector.v1.Batch
+	(*Idle)(nil),                  // 37: casewire.connector.v1.Idle
+	(*HintOutcome)(nil),           // 38: casewire.connector.v1.HintOutcome
+	(*Rejected)(nil),              // 39: casewire.connector.v1.Rejected
+	(*Event)(nil),                 // 40: casewire.connector.v1.Event
+	(*HandleWebhookRequest)(nil),  // 41: casewire.connector.v1.HandleWebhookRequest
+	(*HandleWebhookResponse)(nil), // 42: casewire.connector.v1.HandleWebhookResponse
+	(*DrainRequest)(nil),          // 43: casewire.connector.v1.DrainRequest
+	(*DrainResponse)(nil),         // 44: casewire.connector.v1.DrainResponse
+	(*Failure)(nil),               // 45: casewire.connector.v1.Failure
+	nil,                           // 46: casewire.connector.v1.HandleWebhookRequest.HeadersEntry
+	nil,                           // 47: casewire.connector.v1.HandleWebhookResponse.HeadersEntry
+	nil,                           // 48: casewire.connector.v1.HandleWebhookResponse.RefusedEntry
+	(*durationpb.Duration)(nil),   // 49: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
 }
 var file_casewire_connector_v1_connector_proto_depIdxs = []int32{
 	6,  // 0: casewire.connector.v1.DescribeRequest.host:type_name -> casewire.connector.v1.HostInfo
 	9,  // 1: casewire.connector.v1.DescribeResponse.actions:type_name -> casewire.connector.v1.Action
-	11, // 2: casewire.connector.v1.DescribeResponse.triggers:type_name -> casewire.connector.v1.Trigger
+	12, // 2: casewire.connector.v1.DescribeResponse.triggers:type_name -> casewire.connector.v1.Trigger
 	0,  // 3: casewire.connector.v1.Action.effect:type_name -> casewire.connector.v1.Effect
-	48, // 4: casewire.connector.v1.Action.resolve_window:type_name -> google.protobuf.Duration
-	10, // 5: casewire.connector.v1.Action.examples:type_name -> casewire.connector.v1.Example
-	49, // 6: casewire.connector.v1.Action.sunset:type_name -> google.protobuf.Timestamp
-	48, // 7: casewire.connector.v1.Trigger.interval:type_name -> google.protobuf.Duration
-	12, // 8: casewire.connector.v1.Trigger.webhook:type_name -> casewire.connector.v1.WebhookRules
-	6,  // 9: casewire.connector.v1.ConfigureRequest.host:type_name -> casewire.connector.v1.HostInfo
-	14, // 10: casewire.connector.v1.ConfigureRequest.upserts:type_name -> casewire.connector.v1.ConnectionConfig
-	15, // 11: casewire.connector.v1.ConnectionConfig.hooks:type_name -> casewire.connector.v1.HookEndpoint
-	17, // 12: casewire.connector.v1.ConfigureResponse.outcomes:type_name -> casewire.connector.v1.ConnectionOutcome
-	21, // 13: casewire.connector.v1.CheckRequest.call:type_name -> casewire.connector.v1.CallContext
-	20, // 14: casewire.connector.v1.CheckResponse.probes:type_name -> casewire.connector.v1.Probe
-	1,  // 15: casewire.connector.v1.Probe.status:type_name -> casewire.connector.v1.ProbeStatus
-	49, // 16: casewire.connector.v1.CallContext.deadline:type_name -> google.protobuf.Timestamp
-	2,  // 17: casewire.connector.v1.CallContext.mode:type_name -> casewire.connector.v1.Mode
-	49, // 18: casewire.connector.v1.CallContext.first_sent:type_name -> google.protobuf.Timestamp
-	21, // 19: casewire.connector.v1.InvokeRequest.call:type_name -> casewire.connector.v1.CallContext
-	24, // 20: casewire.connector.v1.InvokeResponse.progress:type_name -> casewire.connector.v1.Progress
-	25, // 21: casewire.connector.v1.InvokeResponse.rows:type_name -> casewire.connector.v1.Rows
-	26, // 22: casewire.connector.v1.InvokeResponse.blob:type_name -> casewire.connector.v1.Blob
-	27, // 23: casewire.connector.v1.InvokeResponse.result:type_name -> casewire.connector.v1.Result
-	29, // 24: casewire.connector.v1.ConsumeRequest.open:type_name -> casewire.connector.v1.Open
-	30, // 25: casewire.connector.v1.ConsumeRequest.ack:type_name -> casewire.connector.v1.Ack
-	31, // 26: casewire.connector.v1.ConsumeRequest.stop:type_name -> casewire.connector.v1.Stop
-	32, // 27: casewire.connector.v1.ConsumeRequest.resolve:type_name -> casewire.connector.v1.Resolve
-	21, // 28: casewire.connector.v1.Open.call:type_name -> casewire.connector.v1.CallContext
-	3,  // 29: casewire.connector.v1.Open.mode:type_name -> casewire.connector.v1.ConsumeMode
-	33, // 30: casewire.connector.v1.Resolve.hints:type_name -> casewire.connector.v1.Hint
-	35, // 31: casewire.connector.v1.ConsumeResponse.batch:type_name -> casewire.connector.v1.Batch
-	36, // 32: casewire.connector.v1.ConsumeResponse.idle:type_name -> casewire.connector.v1.Idle
-	37, // 33: casewire.connector.v1.ConsumeResponse.outcome:type_name -> casewire.connector.v1.HintOutcome
-	39, // 34: casewire.connector.v1.Batch.events:type_name -> casewire.connector.v1.Event
-	38, // 35: casewire.connector.v1.Batch.rejected:type_name -> casewire.connector.v1.Rejected
-	48, // 36: casewire.connector.v1.Idle.next:type_name -> google.protobuf.Duration
-	39, // 37: casewire.connector.v1.HintOutcome.events:type_name -> casewire.connector.v1.Event
-	38, // 38: casewire.connector.v1.HintOutcome.rejected:type_name -> casewire.connector.v1.Rejected
-	49, // 39: casewire.connector.v1.Event.time:type_name -> google.protobuf.Timestamp
-	21, // 40: casewire.connector.v1.HandleWebhookRequest.call:type_name -> casewire.connector.v1.CallContext
-	45, // 41: casewire.connector.v1.HandleWebhookRequest.headers:type_name -> casewire.connector.v1.HandleWebhookRequest.HeadersEntry
-	46, // 42: casewire.connector.v1.HandleWebhookResponse.headers:type_name -> casewire.connector.v1.HandleWebhookResponse.HeadersEntry
-	39, // 43: casewire.connector.v1.HandleWebhookResponse.events:type_name -> casewire.connector.v1.Event
-	33, // 44: casewire.connector.v1.HandleWebhookResponse.hints:type_name -> casewire.connector.v1.Hint
-	47, // 45: casewire.connector.v1.HandleWebhookResponse.refused:type_name -> casewire.connector.v1.HandleWebhookResponse.RefusedEntry
-	48, // 46: casewire.connector.v1.DrainRequest.grace:type_name -> google.protobuf.Duration
-	4,  // 47: casewire.connector.v1.Failure.origin:type_name -> casewire.connector.v1.Origin
-	5,  // 48: casewire.connector.v1.Failure.side_effect:type_name -> casewire.connector.v1.SideEffect
-	7,  // 49: casewire.connector.v1.Connector.Describe:input_type -> casewire.connector.v1.DescribeRequest
-	13, // 50: casewire.connector.v1.Connector.Configure:input_type -> casewire.connector.v1.ConfigureRequest
-	18, // 51: casewire.connector.v1.Connector.Check:input_type -> casewire.connector.v1.CheckRequest
-	22, // 52: casewire.connector.v1.Connector.Invoke:input_type -> casewire.connector.v1.InvokeRequest
-	28, // 53: casewire.connector.v1.Connector.Consume:input_type -> casewire.connector.v1.ConsumeRequest
-	40, // 54: casewire.connector.v1.Connector.HandleWebhook:input_type -> casewire.connector.v1.HandleWebhookRequest
-	42, // 55: casewire.connector.v1.Connector.Drain:input_type -> casewire.connector.v1.DrainRequest
-	8,  // 56: casewire.connector.v1.Connector.Describe:output_type -> casewire.connector.v1.DescribeResponse
-	16, // 57: casewire.connector.v1.Connector.Configure:output_type -> casewire.connector.v1.ConfigureResponse
-	19, // 58: casewire.connector.v1.Connector.Check:output_type -> casewire.connector.v1.CheckResponse
-	23, // 59: casewire.connector.v1.Connector.Invoke:output_type -> casewire.connector.v1.InvokeResponse
-	34, // 60: casewire.connector.v1.Connector.Consume:output_type -> casewire.connector.v1.ConsumeResponse
-	41, // 61: casewire.connector.v1.Connector.HandleWebhook:output_type -> casewire.connector.v1.HandleWebhookResponse
-	43, // 62: casewire.connector.v1.Connector.Drain:output_type -> casewire.connector.v1.DrainResponse
-	56, // [56:63] is the sub-list for method output_type
-	49, // [49:56] is the sub-list for method input_type
-	49, // [49:49] is the sub-list for extension type_name
-	49, // [49:49] is the sub-list for extension extendee
-	0,  // [0:49] is the sub-list for field type_name
+	49, // 4: casewire.connector.v1.Action.resolve_window:type_name -> google.protobuf.Duration
+	11, // 5: casewire.connector.v1.Action.examples:type_name -> casewire.connector.v1.Example
+	50, // 6: casewire.connector.v1.Action.sunset:type_name -> google.protobuf.Timestamp
+	10, // 7: casewire.connector.v1.Action.effect_rules:type_name -> casewire.connector.v1.EffectRule
+	0,  // 8: casewire.connector.v1.EffectRule.effect:type_name -> casewire.connector.v1.Effect
+	49, // 9: casewire.connector.v1.Trigger.interval:type_name -> google.protobuf.Duration
+	13, // 10: casewire.connector.v1.Trigger.webhook:type_name -> casewire.connector.v1.WebhookRules
+	6,  // 11: casewire.connector.v1.ConfigureRequest.host:type_name -> casewire.connector.v1.HostInfo
+	15, // 12: casewire.connector.v1.ConfigureRequest.upserts:type_name -> casewire.connector.v1.ConnectionConfig
+	16, // 13: casewire.connector.v1.ConnectionConfig.hooks:type_name -> casewire.connector.v1.HookEndpoint
+	18, // 14: casewire.connector.v1.ConfigureResponse.outcomes:type_name -> casewire.connector.v1.ConnectionOutcome
+	22, // 15: casewire.connector.v1.CheckRequest.call:type_name -> casewire.connector.v1.CallContext
+	21, // 16: casewire.connector.v1.CheckResponse.probes:type_name -> casewire.connector.v1.Probe
+	1,  // 17: casewire.connector.v1.Probe.status:type_name -> casewire.connector.v1.ProbeStatus
+	50, // 18: casewire.connector.v1.CallContext.deadline:type_name -> google.protobuf.Timestamp
+	2,  // 19: casewire.connector.v1.CallContext.mode:type_name -> casewire.connector.v1.Mode
+	50, // 20: casewire.connector.v1.CallContext.first_sent:type_name -> google.protobuf.Timestamp
+	0,  // 21: casewire.connector.v1.CallContext.effect:type_name -> casewire.connector.v1.Effect
+	22, // 22: casewire.connector.v1.InvokeRequest.call:type_name -> casewire.connector.v1.CallContext
+	25, // 23: casewire.connector.v1.InvokeResponse.progress:type_name -> casewire.connector.v1.Progress
+	26, // 24: casewire.connector.v1.InvokeResponse.rows:type_name -> casewire.connector.v1.Rows
+	27, // 25: casewire.connector.v1.InvokeResponse.blob:type_name -> casewire.connector.v1.Blob
+	28, // 26: casewire.connector.v1.InvokeResponse.result:type_name -> casewire.connector.v1.Result
+	30, // 27: casewire.connector.v1.ConsumeRequest.open:type_name -> casewire.connector.v1.Open
+	31, // 28: casewire.connector.v1.ConsumeRequest.ack:type_name -> casewire.connector.v1.Ack
+	32, // 29: casewire.connector.v1.ConsumeRequest.stop:type_name -> casewire.connector.v1.Stop
+	33, // 30: casewire.connector.v1.ConsumeRequest.resolve:type_name -> casewire.connector.v1.Resolve
+	22, // 31: casewire.connector.v1.Open.call:type_name -> casewire.connector.v1.CallContext
+	3,  // 32: casewire.connector.v1.Open.mode:type_name -> casewire.connector.v1.ConsumeMode
+	34, // 33: casewire.connector.v1.Resolve.hints:type_name -> casewire.connector.v1.Hint
+	36, // 34: casewire.connector.v1.ConsumeResponse.batch:type_name -> casewire.connector.v1.Batch
+	37, // 35: casewire.connector.v1.ConsumeResponse.idle:type_name -> casewire.connector.v1.Idle
+	38, // 36: casewire.connector.v1.ConsumeResponse.outcome:type_name -> casewire.connector.v1.HintOutcome
+	40, // 37: casewire.connector.v1.Batch.events:type_name -> casewire.connector.v1.Event
+	39, // 38: casewire.connector.v1.Batch.rejected:type_name -> casewire.connector.v1.Rejected
+	49, // 39: casewire.connector.v1.Idle.next:type_name -> google.protobuf.Duration
+	40, // 40: casewire.connector.v1.HintOutcome.events:type_name -> casewire.connector.v1.Event
+	39, // 41: casewire.connector.v1.HintOutcome.rejected:type_name -> casewire.connector.v1.Rejected
+	50, // 42: casewire.connector.v1.Event.time:type_name -> google.protobuf.Timestamp
+	22, // 43: casewire.connector.v1.HandleWebhookRequest.call:type_name -> casewire.connector.v1.CallContext
+	46, // 44: casewire.connector.v1.HandleWebhookRequest.headers:type_name -> casewire.connector.v1.HandleWebhookRequest.HeadersEntry
+	47, // 45: casewire.connector.v1.HandleWebhookResponse.headers:type_name -> casewire.connector.v1.HandleWebhookResponse.HeadersEntry
+	40, // 46: casewire.connector.v1.HandleWebhookResponse.events:type_name -> casewire.connector.v1.Event
+	34, // 47: casewire.connector.v1.HandleWebhookResponse.hints:type_name -> casewire.connector.v1.Hint
+	48, // 48: casewire.connector.v1.HandleWebhookResponse.refused:type_name -> casewire.connector.v1.HandleWebhookResponse.RefusedEntry
+	49, // 49: casewire.connector.v1.DrainRequest.grace:type_name -> google.protobuf.Duration
+	4,  // 50: casewire.connector.v1.Failure.origin:type_name -> casewire.connector.v1.Origin
+	5,  // 51: casewire.connector.v1.Failure.side_effect:type_name -> casewire.connector.v1.SideEffect
+	7,  // 52: casewire.connector.v1.Connector.Describe:input_type -> casewire.connector.v1.DescribeRequest
+	14, // 53: casewire.connector.v1.Connector.Configure:input_type -> casewire.connector.v1.ConfigureRequest
+	19, // 54: casewire.connector.v1.Connector.Check:input_type -> casewire.connector.v1.CheckRequest
+	23, // 55: casewire.connector.v1.Connector.Invoke:input_type -> casewire.connector.v1.InvokeRequest
+	29, // 56: casewire.connector.v1.Connector.Consume:input_type -> casewire.connector.v1.ConsumeRequest
+	41, // 57: casewire.connector.v1.Connector.HandleWebhook:input_type -> casewire.connector.v1.HandleWebhookRequest
+	43, // 58: casewire.connector.v1.Connector.Drain:input_type -> casewire.connector.v1.DrainRequest
+	8,  // 59: casewire.connector.v1.Connector.Describe:output_type -> casewire.connector.v1.DescribeResponse
+	17, // 60: casewire.connector.v1.Connector.Configure:output_type -> casewire.connector.v1.ConfigureResponse
+	20, // 61: casewire.connector.v1.Connector.Check:output_type -> casewire.connector.v1.CheckResponse
+	24, // 62: casewire.connector.v1.Connector.Invoke:output_type -> casewire.connector.v1.InvokeResponse
+	35, // 63: casewire.connector.v1.Connector.Consume:output_type -> casewire.connector.v1.ConsumeResponse
+	42, // 64: casewire.connector.v1.Connector.HandleWebhook:output_type -> casewire.connector.v1.HandleWebhookResponse
+	44, // 65: casewire.connector.v1.Connector.Drain:output_type -> casewire.connector.v1.DrainResponse
+	59, // [59:66] is the sub-list for method output_type
+	52, // [52:59] is the sub-list for method input_type
+	52, // [52:52] is the sub-list for extension type_name
+	52, // [52:52] is the sub-list for extension extendee
+	0,  // [0:52] is the sub-list for field type_name
 }
 
 func init() { file_casewire_connector_v1_connector_proto_init() }
@@ -3658,19 +3760,19 @@ func file_casewire_connector_v1_connector_proto_init() {
 	if File_casewire_connector_v1_connector_proto != nil {
 		return
 	}
-	file_casewire_connector_v1_connector_proto_msgTypes[17].OneofWrappers = []any{
+	file_casewire_connector_v1_connector_proto_msgTypes[18].OneofWrappers = []any{
 		(*InvokeResponse_Progress)(nil),
 		(*InvokeResponse_Rows)(nil),
 		(*InvokeResponse_Blob)(nil),
 		(*InvokeResponse_Result)(nil),
 	}
-	file_casewire_connector_v1_connector_proto_msgTypes[22].OneofWrappers = []any{
+	file_casewire_connector_v1_connector_proto_msgTypes[23].OneofWrappers = []any{
 		(*ConsumeRequest_Open)(nil),
 		(*ConsumeRequest_Ack)(nil),
 		(*ConsumeRequest_Stop)(nil),
 		(*ConsumeRequest_Resolve)(nil),
 	}
-	file_casewire_connector_v1_connector_proto_msgTypes[28].OneofWrappers = []any{
+	file_casewire_connector_v1_connector_proto_msgTypes[29].OneofWrappers = []any{
 		(*ConsumeResponse_Batch)(nil),
 		(*ConsumeResponse_Idle)(nil),
 		(*ConsumeResponse_Outcome)(nil),
@@ -3681,7 +3783,7 @@ func file_casewire_connector_v1_connector_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_casewire_connector_v1_connector_proto_rawDesc), len(file_casewire_connector_v1_connector_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   42,
+			NumMessages:   43,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

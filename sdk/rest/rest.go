@@ -265,9 +265,10 @@ func (c *Client) Pages(ctx context.Context, first Request, next func(*Response) 
 	}
 }
 
-// HTTPClient returns an http.Client with the same credential, redirect and header rules, for libraries that want one.
+// HTTPClient returns an http.Client with the same credential, redirect and header rules, for libraries that want one. The
+// timeout holds for each hop of a redirect, up to the end of its body.
 func (c *Client) HTTPClient() *http.Client {
-	return &http.Client{Transport: c.wire, CheckRedirect: c.redirect, Timeout: c.opts.Timeout}
+	return &http.Client{Transport: &timed{c.wire, c.opts.Timeout}, CheckRedirect: c.redirect}
 }
 
 // DecodeJSON decodes one JSON value strictly enough to be safe (no trailing data), naming api and quoting the first

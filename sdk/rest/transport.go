@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -133,6 +134,52 @@ func (t *transport) CloseIdleConnections() {
 	if c, ok := t.c.inner.(interface{ CloseIdleConnections() }); ok {
 		c.CloseIdleConnections()
 	}
+}
+
+// timed bounds a request and the reading of its answer. http.Client's own Timeout, over a transport that it does not know,
+// spends two goroutines on each request.
+type timed struct {
+	inner http.RoundTripper
+	limit time.Duration
+}
+
+// RoundTrip sends one request.
+func (t *timed) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(req.Context(), t.limit)
+	resp, err := t.inner.RoundTrip(req.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	resp.Body = &timedBody{resp.Body, cancel}
+	return resp, nil
+}
+
+// CloseIdleConnections lets http.Client.CloseIdleConnections reach the pool.
+func (t *timed) CloseIdleConnections() {
+	if c, ok := t.inner.(interface{ CloseIdleConnections() }); ok {
+		c.CloseIdleConnections()
+	}
+}
+
+// timedBody lets go of its timer when it is closed or has ended.
+type timedBody struct {
+	io.ReadCloser
+
+	cancel context.CancelFunc
+}
+
+func (b *timedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil {
+		b.cancel()
+	}
+	return n, err
+}
+
+func (b *timedBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
 }
 
 // authError keeps what a credential says of itself: nothing was sent.

@@ -198,6 +198,8 @@ type Call struct {
 	Resolve   bool
 	Prior     any
 	FirstSent time.Time
+	// Effect is what the caller declares, for actions that leave it to it.
+	Effect    sdk.Effect
 	MaxRows   uint64
 	MaxOutput uint64
 }
@@ -241,6 +243,7 @@ func (h *Harness) Do(ctx context.Context, c Call) (*Result, error) {
 	if c.Prior != nil {
 		p.Prior = encode(h.t, c.Prior, false)
 	}
+	p.Effect = connectorv1.Effect(c.Effect)
 	if !c.FirstSent.IsZero() {
 		p.FirstSent = timestamppb.New(c.FirstSent)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/casewire/casewire/host"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/bench"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/demo"
+	"github.com/casewire/casewire/host/cmd/casewire/internal/judge"
 	"github.com/casewire/casewire/host/internal/cli"
 	"github.com/casewire/casewire/plugin/connectorv1"
 	"github.com/casewire/casewire/sdk"
@@ -64,7 +65,7 @@ func connectors() map[string]host.Connector {
 }
 
 func connectorCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use:   "connector NAME",
 		Short: "Serve a bundled connector to a host (hosts do this by themselves)",
 		Args:  cobra.ExactArgs(1),
@@ -72,4 +73,6 @@ func connectorCommand() *cobra.Command {
 			return cli.Invalid(fmt.Errorf("there is no connector %q; bundled are %s", args[0], strings.Join(bundle.Names(), ", ")))
 		},
 	}
+	cmd.AddCommand(cli.ConformanceCommand(judge.Subject))
+	return cmd
 }

@@ -50,6 +50,23 @@ func TestInvokeCarriesTheWholeCall(t *testing.T) {
 	}
 }
 
+// What the caller declares reaches only actions that leave their effect to it.
+func TestInvokeDeclaresTheEffect(t *testing.T) {
+	t.Parallel()
+	f := newFake("jira")
+	f.describe = func(d *connectorv1.DescribeResponse) { d.GetActions()[2].EffectByCaller = true }
+	c := newCatalog(t, catalog.Options{}, f)
+	configure(t, c, conn("a", "jira", `{}`))
+	for action, want := range map[string]connectorv1.Effect{
+		"do": connectorv1.Effect_EFFECT_READ, "echo": connectorv1.Effect_EFFECT_UNSPECIFIED,
+	} {
+		_, err := c.Invoke(t.Context(), catalog.Invocation{Connection: "a", Action: action, Input: []byte(`{}`), Effect: connectorv1.Effect_EFFECT_READ}, nil)
+		if got := f.invoked[len(f.invoked)-1].GetCall().GetEffect(); err != nil || got != want {
+			t.Errorf("%s got effect %s, %v", action, got, err)
+		}
+	}
+}
+
 func TestInvokeAnswers(t *testing.T) {
 	t.Parallel()
 	type srv = connectorv1.Connector_InvokeServer

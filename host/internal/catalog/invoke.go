@@ -30,7 +30,8 @@ type Invocation struct {
 	Resolve            bool            // find out only
 	Prior              json.RawMessage // output of the last success with the same key
 	FirstSent          time.Time
-	MaxOutput, MaxRows uint64 // zero: the protocol's
+	Effect             connectorv1.Effect // what the caller declared, for actions that let it
+	MaxOutput, MaxRows uint64             // zero: the protocol's
 }
 
 // invokeStream and invokeMethod let Invoke open its stream itself: what fails before the stream is open never left the
@@ -99,6 +100,9 @@ func (r *receiver) invoke(ctx context.Context, cn *conn, inv *Invocation) (json.
 	}
 	req := &connectorv1.InvokeRequest{
 		Call: callContext(ctx, cn, inv), Action: inv.Action, Input: inv.Input, MaxOutputBytes: inv.MaxOutput, MaxRows: inv.MaxRows,
+	}
+	if action.GetEffectByCaller() {
+		req.Call.Effect = inv.Effect
 	}
 	if err := s.SendMsg(req); err != nil && !errors.Is(err, io.EOF) {
 		return nil, r.in.failure(ctx, r.a, err)

@@ -94,31 +94,16 @@ func newRoot(app App) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return Invalid(fmt.Errorf("%w; see %q", err, cmd.CommandPath()+" --help"))
 	})
-	root.AddCommand(runCommand(app), validateCommand(app), runsCommand(), deadLettersCommand(), replayCommand(), connectorsCommand(app))
+	root.AddCommand(runCommand(app), validateCommand(app), runsCommand(), deadLettersCommand(), replayCommand(app), connectorsCommand(app), versionCommand(app))
 	root.AddCommand(app.Commands...)
-	for _, c := range root.Commands() {
-		wrapArgs(c)
-	}
+	root.InitDefaultHelpCmd()
+	root.InitDefaultCompletionCmd()
+	invalidArgs(root)
 	return root
 }
 
-// wrapArgs makes a wrong number of arguments an invalid input.
-func wrapArgs(cmd *cobra.Command) {
-	if check := cmd.Args; check != nil {
-		cmd.Args = func(c *cobra.Command, args []string) error {
-			if err := check(c, args); err != nil {
-				return Invalid(fmt.Errorf("%w; see %q", err, c.CommandPath()+" --help"))
-			}
-			return nil
-		}
-	}
-	for _, c := range cmd.Commands() {
-		wrapArgs(c)
-	}
-}
-
-// report prints findings, and says whether they keep anything from starting.
-func report(w io.Writer, diags diag.List) error {
+// report prints findings and, if any of them is an error, how many there are and what that means.
+func report(w io.Writer, diags diag.List, so string) error {
 	for _, d := range diags {
 		fmt.Fprintln(w, d)
 	}
@@ -131,11 +116,7 @@ func report(w io.Writer, diags diag.List) error {
 			n++
 		}
 	}
-	if n == 1 {
-		fmt.Fprintln(w, "1 mistake; nothing was started")
-	} else {
-		fmt.Fprintf(w, "%d mistakes; nothing was started\n", n)
-	}
+	fmt.Fprintf(w, "%s%s\n", count(n, "mistake"), so)
 	return Quiet(ExitInvalid)
 }
 

@@ -2,14 +2,18 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/casewire/casewire/host/httpapi"
 	"github.com/casewire/casewire/host/store"
 )
+
+var letterKinds = []string{"run", "event", "hint"}
 
 func deadLettersCommand() *cobra.Command {
 	var f storeFlags
@@ -19,14 +23,17 @@ func deadLettersCommand() *cobra.Command {
 		Short: "List what will not be tried again by itself: runs, events that could not be read, hints that led nowhere",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(oneOf("kind", filter.Kind, letterKinds...), atLeastOne("limit", filter.Limit)); err != nil {
+				return err
+			}
 			return f.read(cmd.Context(), func(ctx context.Context, st store.Store) error {
 				dls, err := st.ListDeadLetters(ctx, filter)
 				if err != nil {
 					return err
 				}
-				recs := make([]deadLetterRecord, len(dls))
+				recs := make([]httpapi.DeadLetterRecord, len(dls))
 				for i, d := range dls {
-					recs[i] = toDeadLetter(d)
+					recs[i] = httpapi.NewDeadLetterRecord(d)
 				}
 				if f.json {
 					return printJSON(cmd.OutOrStdout(), map[string]any{"dead_letters": recs})
@@ -38,6 +45,7 @@ func deadLettersCommand() *cobra.Command {
 	f.add(cmd)
 	cmd.Flags().StringVar(&filter.Flow, "flow", "", "only those of this flow")
 	cmd.Flags().StringVar(&filter.Kind, "kind", "", "only this kind: run, event or hint")
+	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(letterKinds, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().BoolVar(&filter.All, "all", false, "those that were dealt with, too")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 100, "most to list")
 	cmd.AddCommand(deadLettersShowCommand())
@@ -49,7 +57,7 @@ func deadLettersShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one dead letter whole, with what was received",
-		Args:  cobra.ExactArgs(1),
+		Args:  exactly("ID", "the id of a dead letter"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.read(cmd.Context(), func(ctx context.Context, st store.Store) error {
 				dls, err := st.ListDeadLetters(ctx, store.DeadLetterFilter{ID: args[0], All: true, Limit: 1})
@@ -59,7 +67,7 @@ func deadLettersShowCommand() *cobra.Command {
 				if len(dls) == 0 {
 					return Invalid(fmt.Errorf("there is no dead letter %q; casewire deadletters lists them", args[0]))
 				}
-				rec := toDeadLetter(dls[0])
+				rec := httpapi.NewDeadLetterRecord(dls[0])
 				if f.json {
 					return printJSON(cmd.OutOrStdout(), rec)
 				}
@@ -71,7 +79,7 @@ func deadLettersShowCommand() *cobra.Command {
 	return cmd
 }
 
-func tableDeadLetters(w io.Writer, dls []deadLetterRecord) error {
+func tableDeadLetters(w io.Writer, dls []httpapi.DeadLetterRecord) error {
 	if len(dls) == 0 {
 		fmt.Fprintln(w, "no dead letters")
 		return nil
@@ -84,7 +92,7 @@ func tableDeadLetters(w io.Writer, dls []deadLetterRecord) error {
 	return t.Flush()
 }
 
-func showDeadLetter(w io.Writer, d deadLetterRecord) error {
+func showDeadLetter(w io.Writer, d httpapi.DeadLetterRecord) error {
 	for _, l := range [][2]string{
 		{"id", d.ID},
 		{"kind", d.Kind},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"os"
@@ -54,8 +55,8 @@ func (f *storeFlags) read(ctx context.Context, use func(context.Context, store.S
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(path); err != nil {
-		return Environment(fmt.Errorf("the data file %s cannot be read: %w; has casewire run been started with this configuration?", path, errors.Unwrap(err)))
+	if err := exists(path); err != nil {
+		return err
 	}
 	st, err := sqlite.OpenReadOnly(ctx, path)
 	if err != nil {
@@ -63,6 +64,18 @@ func (f *storeFlags) read(ctx context.Context, use func(context.Context, store.S
 	}
 	defer st.Close()
 	return use(ctx, st)
+}
+
+// exists keeps commands that look at a data file from making one.
+func exists(path string) error {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return Environment(fmt.Errorf("there is no data file %s; casewire run makes it, or name another with --store", path))
+	}
+	if err != nil {
+		return Environment(fmt.Errorf("the data file cannot be read: %w", err))
+	}
+	return nil
 }
 
 // tokenPath is where a host leaves the operator token that it made for itself.

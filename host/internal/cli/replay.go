@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,11 +18,12 @@ import (
 
 	"github.com/casewire/casewire/host"
 	"github.com/casewire/casewire/host/internal/config"
+	"github.com/casewire/casewire/host/secret"
 	"github.com/casewire/casewire/host/store"
 	"github.com/casewire/casewire/host/store/sqlite"
 )
 
-func replayCommand() *cobra.Command {
+func replayCommand(app App) *cobra.Command {
 	var f storeFlags
 	var from, flow string
 	var current, dead bool
@@ -30,11 +33,17 @@ func replayCommand() *cobra.Command {
 		Long: "Enqueues a new run for the event of each run named, or of every dead letter with --dead. Keyed steps go through the\n" +
 			"ledger: a case that exists is updated, not made again. While a host runs on the data file, the host is asked.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 && !dead {
+			switch {
+			case len(args) == 0 && !dead:
 				return Invalid(errors.New("name the runs to replay, or give --dead for every dead letter"))
+			case flow != "" && !dead:
+				return Invalid(errors.New("--flow chooses among dead letters: give --dead too"))
 			}
 			path, err := f.file()
 			if err != nil {
+				return err
+			}
+			if err := exists(path); err != nil {
 				return err
 			}
 			runs := args
@@ -45,7 +54,8 @@ func replayCommand() *cobra.Command {
 				}
 				runs = append(runs, more...)
 			}
-			do, done, err := replayer(cmd.Context(), f.config, path)
+			r := replayer{app: app, config: f.config, store: path, stderr: cmd.ErrOrStderr()}
+			do, done, err := r.open(cmd.Context(), current)
 			if err != nil {
 				return err
 			}
@@ -70,15 +80,19 @@ type replayed struct {
 }
 
 func replayAll(ctx context.Context, stdout, stderr io.Writer, asJSON bool, runs []string, do func(context.Context, string) (string, error)) error {
-	out, failed := []replayed{}, 0
+	out, failed, unknown := []replayed{}, 0, 0
 	for _, run := range runs {
 		r := replayed{Run: run}
 		var err error
 		if r.New, err = do(ctx, run); err != nil {
+			if errors.Is(err, store.ErrNotFound) {
+				err = fmt.Errorf("there is no run %q; casewire runs lists them", run)
+				unknown++
+			}
 			r.Error = err.Error()
 			failed++
 			if !asJSON {
-				fmt.Fprintf(stderr, "%s: %v\n", run, err)
+				fmt.Fprintf(stderr, "casewire: %v\n", err)
 			}
 		} else if !asJSON {
 			fmt.Fprintf(stdout, "%s is run again as %s\n", run, r.New)
@@ -93,10 +107,13 @@ func replayAll(ctx context.Context, stdout, stderr io.Writer, asJSON bool, runs 
 	if len(runs) == 0 && !asJSON {
 		fmt.Fprintln(stdout, "nothing to replay")
 	}
-	if failed > 0 {
-		return Quiet(ExitFailure)
+	switch {
+	case failed == 0:
+		return nil
+	case failed == unknown:
+		return Quiet(ExitInvalid)
 	}
-	return nil
+	return Quiet(ExitFailure)
 }
 
 func deadRuns(ctx context.Context, path, flow string) ([]string, error) {
@@ -117,33 +134,86 @@ func deadRuns(ctx context.Context, path, flow string) ([]string, error) {
 }
 
 // replayer works on the data file, or through the host that works on it.
-func replayer(ctx context.Context, configPath, storePath string) (do func(context.Context, host.Replay) (string, error), done func(), err error) {
-	st, err := sqlite.Open(ctx, storePath, sqlite.Options{})
-	if err == nil {
-		do = func(ctx context.Context, r host.Replay) (string, error) {
-			run, err := host.Requeue(ctx, st, r, func(string) (string, bool) { return "", false })
-			return run.ID, err
-		}
-		return do, func() { _ = st.Close() }, nil
+type replayer struct {
+	app           App
+	config, store string // paths
+	stderr        io.Writer
+}
+
+type replayFunc = func(context.Context, host.Replay) (string, error)
+
+func (r replayer) open(ctx context.Context, current bool) (do replayFunc, done func(), err error) {
+	st, err := sqlite.Open(ctx, r.store, sqlite.Options{})
+	if errors.Is(err, sqlite.ErrLocked) {
+		return r.ask(ctx)
 	}
-	if !errors.Is(err, sqlite.ErrLocked) {
+	if err != nil {
 		return nil, nil, Environment(err)
 	}
-	at, err := config.Peek(configPath)
-	if err != nil {
-		return nil, nil, Environment(fmt.Errorf("a host works on %s, and how to ask it cannot be read: %w", storePath, err))
+	version := func(string) (string, bool) { return "", false }
+	if current {
+		if version, err = r.currentFlows(ctx, st); err != nil {
+			return nil, nil, errors.Join(err, st.Close())
+		}
 	}
-	token, err := os.ReadFile(tokenPath(storePath))
-	if t := os.Getenv("CASEWIRE_TOKEN"); t != "" {
-		token, err = []byte(t), nil
+	do = func(ctx context.Context, r host.Replay) (string, error) {
+		run, err := host.Requeue(ctx, st, r, version)
+		return run.ID, err
 	}
+	return do, func() { _ = st.Close() }, nil
+}
+
+// currentFlows puts the flows of the configuration into the store, as a host does when it starts.
+func (r replayer) currentFlows(ctx context.Context, st store.Store) (func(string) (string, bool), error) {
+	file, diags := config.Load(r.config, descriptors{r.app})
+	if err := report(r.stderr, diags, "; nothing was replayed"); err != nil {
+		return nil, err
+	}
+	versions := map[string]string{}
+	for _, f := range file.Flows {
+		if err := st.PutFlow(ctx, store.FlowVersion{Version: f.Version, Name: f.Name, Bundle: f.Bundle}); err != nil {
+			return nil, fmt.Errorf("keep flow %s: %w", f.Name, err)
+		}
+		versions[f.Name] = f.Version
+	}
+	return func(name string) (string, bool) {
+		v, ok := versions[name]
+		return v, ok
+	}, nil
+}
+
+// ask makes the host that works on the data file do it.
+func (r replayer) ask(ctx context.Context) (replayFunc, func(), error) {
+	at, err := config.Peek(r.config)
 	if err != nil {
-		return nil, nil, Environment(fmt.Errorf("a host works on %s; set CASEWIRE_TOKEN to its operator token: %w", storePath, err))
+		return nil, nil, Environment(fmt.Errorf("a host works on %s, and where it listens is not known: %w; name its configuration with -c", r.store, err))
+	}
+	token, err := hostToken(ctx, at, r.config, r.store)
+	if err != nil {
+		return nil, nil, Environment(fmt.Errorf("a host works on %s; set CASEWIRE_TOKEN to its operator token: %w", r.store, err))
 	}
 	client := &http.Client{Timeout: 30 * time.Second}
-	return func(ctx context.Context, r host.Replay) (string, error) {
-		return askHost(ctx, client, at.Listen, strings.TrimSpace(string(token)), r)
-	}, client.CloseIdleConnections, nil
+	do := func(ctx context.Context, r host.Replay) (string, error) {
+		return askHost(ctx, client, at.Listen, token, r)
+	}
+	return do, client.CloseIdleConnections, nil
+}
+
+// hostToken finds the operator token: in the environment, where the configuration says, or where the host left its own.
+func hostToken(ctx context.Context, at config.At, configPath, storePath string) (string, error) {
+	if t := os.Getenv("CASEWIRE_TOKEN"); t != "" {
+		return t, nil
+	}
+	if at.OperatorToken != "" {
+		ref, err := secret.Parse(at.OperatorToken)
+		if err != nil {
+			return "", fmt.Errorf("http.operator_token: %w", err)
+		}
+		v, err := (&secret.Resolver{Dir: filepath.Dir(configPath)}).Resolve(ctx, ref)
+		return v.Reveal(), err
+	}
+	b, err := os.ReadFile(tokenPath(storePath))
+	return strings.TrimSpace(string(b)), err
 }
 
 func askHost(ctx context.Context, client *http.Client, listen, token string, r host.Replay) (string, error) {
@@ -155,27 +225,34 @@ func askHost(ctx context.Context, client *http.Client, listen, token string, r h
 		q.Set("current", "true")
 	}
 	target := "http://" + listen + "/v1/runs/" + url.PathEscape(r.Run) + "/replay?" + q.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, http.NoBody)
 	if err != nil {
 		return "", err
 	}
 	req.Header.Set("Authorization", "Bearer "+token)
 	resp, err := client.Do(req)
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("ask the host: %w", err)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil {
-		return "", err
+		return "", fmt.Errorf("ask the host: %w", err)
 	}
 	var answer struct {
 		Detail string `json:"detail"`
-		Run    struct{ ID string }
+		Run    struct {
+			ID string `json:"id"`
+		} `json:"run"`
 	}
-	_ = json.Unmarshal(body, &answer)
-	if resp.StatusCode != http.StatusOK {
-		return "", fmt.Errorf("the host answered %s: %s", resp.Status, answer.Detail)
+	_ = json.Unmarshal(body, &answer) //nolint:errcheck // what is no JSON has no detail
+	switch {
+	case resp.StatusCode == http.StatusOK && answer.Run.ID != "":
+		return answer.Run.ID, nil
+	case resp.StatusCode == http.StatusNotFound && answer.Detail != "":
+		return "", fmt.Errorf("%w: %s", store.ErrNotFound, answer.Detail)
+	case resp.StatusCode == http.StatusUnauthorized:
+		return "", errors.New("the host refuses the operator token; set CASEWIRE_TOKEN to the one that it was started with")
 	}
-	return answer.Run.ID, nil
+	return "", fmt.Errorf("the host at %s answered %s: %s", listen, resp.Status, cmp.Or(answer.Detail, "no reason given"))
 }

@@ -36,6 +36,7 @@ func runCommand(app App) *cobra.Command {
 		Short: "Run the host until it is told to stop",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			plugin.PaceMemory()
 			return runHost(cmd.Context(), app, path, cmd.OutOrStdout(), cmd.ErrOrStderr())
 		},
 	}
@@ -56,10 +57,10 @@ func validateCommand(app App) *cobra.Command {
 				_, missing := file.ResolveSecrets(cmd.Context(), diag.Warning)
 				diags = append(diags, missing...)
 			}
-			if err := report(cmd.ErrOrStderr(), diags); err != nil {
+			if err := report(cmd.ErrOrStderr(), diags, ""); err != nil {
 				return err
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "%s: %d connections, %d flows, no mistakes\n", path, len(file.Connections), len(file.Flows))
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: %s, %s, no mistakes\n", path, count(len(file.Connections), "connection"), count(len(file.Flows), "flow"))
 			return nil
 		},
 	}
@@ -76,7 +77,7 @@ func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer
 		secrets, more = file.ResolveSecrets(ctx, diag.Error)
 		diags = append(diags, more...)
 	}
-	if err := report(stderr, diags); err != nil {
+	if err := report(stderr, diags, "; nothing was started"); err != nil {
 		return err
 	}
 	conns := connections(file, secrets)
@@ -119,8 +120,8 @@ func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer
 		return startError(err)
 	}
 	ready.Store(true)
-	fmt.Fprintf(stdout, "casewire %s ready on http://%s: %d connections, %d flows, data in %s\n",
-		app.Version, ln.Addr(), len(conns), len(file.Flows), file.Store.Path)
+	fmt.Fprintf(stdout, "casewire %s ready on http://%s: %s, %s, data in %s\n",
+		app.Version, ln.Addr(), count(len(conns), "connection"), count(len(file.Flows), "flow"), file.Store.Path)
 	log.InfoContext(ctx, "ready", "listen", ln.Addr().String(), "connections", len(conns), "flows", len(file.Flows))
 
 	select {

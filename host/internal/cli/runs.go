@@ -13,8 +13,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/casewire/casewire/host/httpapi"
 	"github.com/casewire/casewire/host/store"
 )
+
+var runStates = []string{
+	string(store.RunReady), string(store.RunRunning), string(store.RunWaiting), string(store.RunSucceeded),
+	string(store.RunFailed), string(store.RunParked), string(store.RunDeadLetter), string(store.RunCancelled),
+}
 
 func runsCommand() *cobra.Command {
 	var f storeFlags
@@ -25,14 +31,17 @@ func runsCommand() *cobra.Command {
 		Short: "List runs, newest first",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := errors.Join(oneOf("state", state, runStates...), atLeastOne("limit", limit)); err != nil {
+				return err
+			}
 			return f.read(cmd.Context(), func(ctx context.Context, st store.Store) error {
 				runs, err := st.ListRuns(ctx, store.RunFilter{Flow: flow, State: store.RunState(state), Limit: limit})
 				if err != nil {
 					return err
 				}
-				recs := make([]runRecord, len(runs))
+				recs := make([]httpapi.RunRecord, len(runs))
 				for i, r := range runs {
-					recs[i] = toRun(r, nil)
+					recs[i] = httpapi.NewRunRecord(r, nil)
 				}
 				if f.json {
 					return printJSON(cmd.OutOrStdout(), map[string]any{"runs": recs})
@@ -43,7 +52,8 @@ func runsCommand() *cobra.Command {
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&flow, "flow", "", "only runs of this flow")
-	cmd.Flags().StringVar(&state, "state", "", "only runs in this state: ready, running, waiting, succeeded, failed, parked, dead_letter, cancelled")
+	cmd.Flags().StringVar(&state, "state", "", "only runs in this state: "+strings.Join(runStates, ", "))
+	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(runStates, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().IntVar(&limit, "limit", 50, "most runs to list")
 	cmd.AddCommand(runsShowCommand())
 	return cmd
@@ -54,7 +64,7 @@ func runsShowCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "show RUN",
 		Short: "Show one run: every step's input, output, attempts and timing",
-		Args:  cobra.ExactArgs(1),
+		Args:  exactly("RUN", "the id of a run"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.read(cmd.Context(), func(ctx context.Context, st store.Store) error {
 				run, err := st.Run(ctx, args[0])
@@ -68,7 +78,7 @@ func runsShowCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				rec := toRun(run, steps)
+				rec := httpapi.NewRunRecord(run, steps)
 				if f.json {
 					return printJSON(cmd.OutOrStdout(), rec)
 				}
@@ -80,7 +90,7 @@ func runsShowCommand() *cobra.Command {
 	return cmd
 }
 
-func tableRuns(w io.Writer, runs []runRecord) error {
+func tableRuns(w io.Writer, runs []httpapi.RunRecord) error {
 	if len(runs) == 0 {
 		fmt.Fprintln(w, "no runs")
 		return nil
@@ -93,7 +103,7 @@ func tableRuns(w io.Writer, runs []runRecord) error {
 	return t.Flush()
 }
 
-func showRun(w io.Writer, r runRecord) error {
+func showRun(w io.Writer, r httpapi.RunRecord) error {
 	fmt.Fprintf(w, "run      %s\nflow     %s (version %.12s)\nstate    %s\n", r.ID, r.Flow, r.Version, r.State)
 	for _, l := range [][2]string{
 		{"reason", r.Reason}, {"class", r.Class}, {"event", r.EventID}, {"object", r.Object}, {"case key", r.CaseKey}, {"replays", r.Parent},

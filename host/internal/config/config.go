@@ -110,7 +110,11 @@ func Load(path string, d Descriptors) (*File, diag.List) {
 	var out diag.List
 	data, err := readFile(path)
 	if err != nil {
-		out.Errorf(diag.Pos{File: path}, "", "", "the config file cannot be read: %v", err)
+		hint := ""
+		if errors.Is(err, fs.ErrNotExist) {
+			hint = "name one with -c; the README begins with an example"
+		}
+		out.Errorf(diag.Pos{File: path}, "", hint, "the config file cannot be read: %v", err)
 		return nil, out
 	}
 	root, found := yamldoc.Parse(path, data)

@@ -31,7 +31,7 @@ const (
 func (r *reader) connections() {
 	credentials := r.credentials()
 	n := r.root.Get("connections")
-	if n == nil || n.IsNull() {
+	if n == nil || n.IsNull() || n.Kind == yamldoc.Map && len(n.Entries) == 0 {
 		r.out.Warnf(r.root.Pos, "connections", "", "there are no connections: nothing will happen")
 		return
 	}

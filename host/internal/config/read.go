@@ -255,7 +255,8 @@ func (r *reader) reference(n *yamldoc.Node, path, what string) *slot {
 // flows finds the flow files and has them checked against the connections.
 func (r *reader) flows() {
 	n := r.root.Get("flows")
-	if n == nil || n.IsNull() {
+	if n == nil || n.IsNull() || n.Kind == yamldoc.List && len(n.Items) == 0 {
+		r.out.Warnf(r.root.Pos, "flows", "add flows: [flows/*.yaml]", "there are no flows: nothing will happen")
 		return
 	}
 	if n.Kind != yamldoc.List {

@@ -158,7 +158,7 @@ func (a *action) pause(wait time.Duration, effect *store.Effect) error {
 // send makes one call. cut says that the host itself cut it off.
 func (a *action) send(p pass, c Call) (out json.RawMessage, err *plugin.Error, cut bool) {
 	r := a.r
-	c.Connection, c.Action, c.Input, c.Key = a.s.Connection, a.s.Action, a.rec.Input, a.rec.Key
+	c.Connection, c.Action, c.Input, c.Key, c.Effect = a.s.Connection, a.s.Action, a.rec.Input, a.rec.Key, a.s.Effect
 	r.mu.Lock()
 	r.calls++
 	n := r.calls

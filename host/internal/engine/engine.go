@@ -34,6 +34,7 @@ import (
 
 	"github.com/casewire/casewire/host/flow"
 	"github.com/casewire/casewire/host/store"
+	"github.com/casewire/casewire/plugin/connectorv1"
 )
 
 // Caller calls actions. Errors are *plugin.Error: FromError has been applied, and what carries no Failure (the connector
@@ -52,6 +53,7 @@ type Call struct {
 	Resolve            bool            // find out only (MODE_RESOLVE)
 	Prior              json.RawMessage // output of the last success with the same key
 	FirstSent          time.Time
+	Effect             connectorv1.Effect // that of the step
 }
 
 // Flows gives compiled flows by version. It is asked once per claim of a run, so it should keep what it compiled.

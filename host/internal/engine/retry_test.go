@@ -77,6 +77,9 @@ func TestWhatIsRepeated(t *testing.T) {
 				if n := len(w.sent()); n != tc.calls {
 					t.Errorf("%d calls, want %d", n, tc.calls)
 				}
+				if got := w.sent()[0].Effect; got != tc.effect {
+					t.Errorf("the call says effect %s", got)
+				}
 				if tc.state == store.RunSucceeded {
 					if got := w.step(r.ID, "act").Attempt; got != 2 {
 						t.Errorf("attempt %d in the journal, want 2", got)

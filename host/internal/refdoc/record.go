@@ -36,6 +36,10 @@ type Action struct {
 	Summary string `json:"summary"`
 	// Effect is read, idempotent, keyed or unsafe.
 	Effect string `json:"effect"`
+	// EffectByCaller says that a flow may declare another effect on the step; EffectRules, what holds for certain inputs
+	// when it does not.
+	EffectByCaller bool         `json:"effect_by_caller,omitempty"`
+	EffectRules    []EffectRule `json:"effect_rules,omitempty"`
 	// ResolveWindow is how long a keyed write whose answer was lost is looked for.
 	ResolveWindow string `json:"resolve_window,omitempty"`
 	// Rows says that the output has the rows that it streams.
@@ -48,6 +52,13 @@ type Action struct {
 
 	Inputs  []Property `json:"-"`
 	Outputs []Property `json:"-"`
+}
+
+// EffectRule gives the effect of calls with certain inputs.
+type EffectRule struct {
+	Property string   `json:"property"`
+	Values   []string `json:"values"`
+	Effect   string   `json:"effect"`
 }
 
 // Example is an input that an action takes.
@@ -90,6 +101,12 @@ func Describe(d *connectorv1.DescribeResponse, source string) Connector {
 			ResolveWindow: durationText(a.GetResolveWindow()), Sunset: day(a.GetSunset()),
 			InputSchema: schemaOf(a.GetInputSchema()), OutputSchema: schemaOf(a.GetOutputSchema()),
 			Inputs: properties(a.GetInputSchema()), Outputs: outputs(a.GetOutputSchema()),
+		}
+		rec.EffectByCaller = a.GetEffectByCaller()
+		for _, r := range a.GetEffectRules() {
+			rec.EffectRules = append(rec.EffectRules, EffectRule{
+				Property: r.GetProperty(), Values: list(r.GetValues()), Effect: EffectName(r.GetEffect()),
+			})
 		}
 		for _, x := range a.GetExamples() {
 			if json.Valid(x.GetInput()) {

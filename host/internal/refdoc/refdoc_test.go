@@ -44,6 +44,10 @@ func descriptor() *connectorv1.DescribeResponse {
 				Sunset: timestamppb.New(time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)),
 			},
 			{Name: "ticket.list", Summary: "List tickets.", Effect: connectorv1.Effect_EFFECT_READ, InputSchema: []byte(`{"type": 7`), OutputSchema: nil},
+			{
+				Name: "ticket.ask", Summary: "Ask for anything.", Effect: connectorv1.Effect_EFFECT_UNSAFE, EffectByCaller: true,
+				EffectRules: []*connectorv1.EffectRule{{Property: "method", Values: []string{"GET", "HEAD"}, Effect: connectorv1.Effect_EFFECT_READ}},
+			},
 		},
 		Triggers: []*connectorv1.Trigger{{
 			Name: "tickets", Summary: "Tickets that changed.", Emits: []string{"io.casewire.row.v1"}, Polls: true,
@@ -101,6 +105,7 @@ func TestTextAndMarkdown(t *testing.T) {
 		"desk 1.2.3 (bundled)", "reaches {config.base_url}", "ticket.ensure ends on 2027-01-31", "base_url  (URL, required)",
 		`level  (text, default "low", advanced)`, "one of: low, high", "looked for up to 5m", "url  (text, may be missing)",
 		"polled every 1m", "takes POST at /hooks/{connection}/tickets, at most 1024 KiB of JSON", "read: changes nothing",
+		"unsafe: never repeated by machine, unless the step says", "read when method is GET or HEAD",
 	) {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the text lacks %q:\n%s", want, text.String())
@@ -151,7 +156,7 @@ func TestRecordIsStable(t *testing.T) {
 	}
 	a, tr := got.Actions[0], got.Triggers[0]
 	switch {
-	case got.Name != "desk" || len(got.Egress) != 1 || len(got.Actions) != 2:
+	case got.Name != "desk" || len(got.Egress) != 1 || len(got.Actions) != 3:
 		t.Errorf("head: %s", b)
 	case a.Effect != "keyed" || a.Sunset != "2027-01-31" || a.ResolveWindow != "5m" || len(a.Examples) != 1:
 		t.Errorf("action: %+v", a)

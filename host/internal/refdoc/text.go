@@ -24,6 +24,13 @@ var effects = map[string]string{
 // EffectText says what an action's effect means.
 func (a *Action) EffectText() string {
 	s := a.Effect + ": " + effects[a.Effect]
+	if a.EffectByCaller {
+		s += ", unless the step says `effect: read`, `idempotent`, `keyed` or `unsafe`"
+		for _, r := range a.EffectRules {
+			s += fmt.Sprintf("; %s when %s is %s", r.Effect, r.Property, strings.Join(r.Values, " or "))
+		}
+		return s
+	}
 	if a.ResolveWindow != "" {
 		s += "; when an answer is lost, it is looked for up to " + a.ResolveWindow
 	}

@@ -3,10 +3,13 @@ package lab
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -26,13 +29,27 @@ func Serve(h http.Handler) (url string, stop func(), err error) {
 	return "http://" + ln.Addr().String(), func() { _ = srv.Close() }, nil
 }
 
+// Ports for listeners to come are taken from below those that systems give to outgoing connections, so that none of these
+// takes one in between; and no port twice in one process.
+const firstPort, lastPort = 20_000, 32_000
+
+var given sync.Map
+
 // FreePort finds a loopback address that nobody listens on right now.
 func FreePort() (string, error) {
 	var lc net.ListenConfig
-	ln, err := lc.Listen(context.Background(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+	var last error
+	for range 100 {
+		addr := fmt.Sprintf("127.0.0.1:%d", firstPort+rand.IntN(lastPort-firstPort))
+		if _, taken := given.LoadOrStore(addr, true); taken {
+			continue
+		}
+		ln, err := lc.Listen(context.Background(), "tcp", addr)
+		if err != nil {
+			last = err
+			continue
+		}
+		return addr, ln.Close()
 	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
+	return "", fmt.Errorf("no free port: %w", last)
 }

@@ -100,6 +100,11 @@ func (w *World) Close() {
 	w.stop = nil
 }
 
+// Secrets are the values that must show nowhere, by what they are.
+func (w *World) Secrets() map[string]string {
+	return map[string]string{"the client secret": w.Azure.ClientSecret(), "the Jira token": w.jiraToken, "the TheHive key": w.hiveKey}
+}
+
 // Config is what the host is configured with.
 type Config struct {
 	Push        string

@@ -1,15 +1,17 @@
-package cli
+package httpapi
 
 import (
 	"encoding/json"
 	"time"
 
+	"github.com/casewire/casewire/host"
 	"github.com/casewire/casewire/host/store"
 )
 
-// The records below are what --json prints. Their names are stable.
+// The records below are what the API answers and what the command prints with --json. Their names are stable.
 
-type runRecord struct {
+// RunRecord is a run; Steps only when one run was asked for.
+type RunRecord struct {
 	ID          string          `json:"id"`
 	Flow        string          `json:"flow"`
 	Version     string          `json:"version"`
@@ -29,10 +31,11 @@ type runRecord struct {
 	Ended       time.Time       `json:"ended,omitzero"`
 	NotBefore   time.Time       `json:"not_before,omitzero"`
 	Seconds     float64         `json:"seconds"`
-	Steps       []stepRecord    `json:"steps,omitempty"`
+	Steps       []StepRecord    `json:"steps,omitempty"`
 }
 
-type stepRecord struct {
+// StepRecord is a step of a run.
+type StepRecord struct {
 	Path     string          `json:"path"`
 	Action   string          `json:"action,omitempty"`
 	State    store.StepState `json:"state"`
@@ -47,7 +50,8 @@ type stepRecord struct {
 	Seconds  float64         `json:"seconds"`
 }
 
-type deadLetterRecord struct {
+// DeadLetterRecord is a dead letter. Raw is what was received.
+type DeadLetterRecord struct {
 	ID         string    `json:"id"`
 	Kind       string    `json:"kind"`
 	Run        string    `json:"run,omitempty"`
@@ -64,15 +68,16 @@ type deadLetterRecord struct {
 	Resolution string    `json:"resolution,omitempty"`
 }
 
-func toRun(r store.Run, steps []store.Step) runRecord {
-	rec := runRecord{
+// NewRunRecord makes the record of a run and its steps, if any.
+func NewRunRecord(r store.Run, steps []store.Step) RunRecord {
+	rec := RunRecord{
 		ID: r.ID, Flow: r.Flow, Version: r.FlowVersion, State: r.State, Reason: r.Reason, Class: r.Class,
 		Connection: r.Connection, Trigger: r.Trigger, EventSource: r.EventSource, EventID: r.EventID, Object: r.OrderKey,
 		CaseKey: r.CaseKey, Parent: r.Parent, Output: r.Output, Created: r.Created, Started: r.Started, Ended: r.Ended,
 		NotBefore: r.NotBefore, Seconds: between(r.Started, r.Ended),
 	}
 	for _, s := range steps {
-		rec.Steps = append(rec.Steps, stepRecord{
+		rec.Steps = append(rec.Steps, StepRecord{
 			Path: s.Path, Action: s.Action, State: s.State, Attempts: s.Attempt, Key: s.Key, Error: s.Error, Class: s.Class,
 			Input: s.Input, Output: s.Output, Started: s.Started, Ended: s.Ended, Seconds: between(s.Started, s.Ended),
 		})
@@ -80,8 +85,9 @@ func toRun(r store.Run, steps []store.Step) runRecord {
 	return rec
 }
 
-func toDeadLetter(d store.DeadLetter) deadLetterRecord {
-	return deadLetterRecord{
+// NewDeadLetterRecord makes the record of a dead letter.
+func NewDeadLetterRecord(d store.DeadLetter) DeadLetterRecord {
+	return DeadLetterRecord{
 		ID: d.ID, Kind: d.Kind, Run: d.Run, Flow: d.Flow, Step: d.Step, Connection: d.Connection, Trigger: d.Trigger,
 		Subject: d.Subject, Reason: d.Reason, Class: d.Class, Raw: string(d.Raw), Created: d.Created, Resolved: d.Resolved,
 		Resolution: d.Resolution,
@@ -93,4 +99,72 @@ func between(a, b time.Time) float64 {
 		return 0
 	}
 	return b.Sub(a).Seconds()
+}
+
+// StatusRecord is how a host fares.
+type StatusRecord struct {
+	Store      StoreRecord          `json:"store"`
+	Triggers   []host.TriggerStatus `json:"triggers"`
+	Connectors []ConnectorRecord    `json:"connectors"`
+}
+
+// StoreRecord counts what the store holds.
+type StoreRecord struct {
+	HintsWaiting int                       `json:"hints_waiting"`
+	DeadLetters  int                       `json:"dead_letters"` // that nobody dealt with
+	Runs         map[store.RunState]int    `json:"runs"`
+	Events       map[store.Verdict]int     `json:"events"`
+	Effects      map[store.EffectState]int `json:"effects"`
+}
+
+// ConnectorRecord is how a connector process fares.
+type ConnectorRecord struct {
+	Name        string             `json:"name"`
+	Version     string             `json:"version,omitempty"`
+	State       string             `json:"state"`
+	Since       time.Time          `json:"since,omitzero"`
+	PID         int                `json:"pid,omitempty"`
+	InFlight    int64              `json:"in_flight"`
+	Restarts    int                `json:"restarts"`
+	RetryAt     time.Time          `json:"retry_at,omitzero"`
+	Error       string             `json:"error,omitempty"` // why it went down last
+	Connections []ConnectionRecord `json:"connections"`
+}
+
+// ConnectionRecord is how a connection fares.
+type ConnectionRecord struct {
+	Name   string `json:"name"`
+	Tenant string `json:"tenant,omitempty"`
+	// Refused is why its connector does not take it.
+	Refused string `json:"refused,omitempty"`
+}
+
+// NewStatusRecord makes the record of a host's status.
+func NewStatusRecord(s host.Status) StatusRecord {
+	rec := StatusRecord{
+		Store: StoreRecord{
+			HintsWaiting: s.Store.Hints, DeadLetters: s.Store.DeadLetters, Runs: s.Store.Runs, Events: s.Store.Events, Effects: s.Store.Effects,
+		},
+		Triggers: s.Triggers, Connectors: make([]ConnectorRecord, len(s.Connectors)),
+	}
+	if rec.Triggers == nil {
+		rec.Triggers = []host.TriggerStatus{}
+	}
+	for i, c := range s.Connectors {
+		r := ConnectorRecord{
+			Name: c.Connector, Version: c.Version, State: string(c.State), Since: c.Since, PID: c.PID, InFlight: c.InFlight,
+			Restarts: c.Restarts, RetryAt: c.RetryAt, Connections: make([]ConnectionRecord, len(c.Connections)),
+		}
+		if c.Err != nil {
+			r.Error = c.Err.Error()
+		}
+		for j, cn := range c.Connections {
+			r.Connections[j] = ConnectionRecord{Name: cn.Name, Tenant: cn.Tenant}
+			if cn.Refused != nil {
+				r.Connections[j].Refused = cn.Refused.Error()
+			}
+		}
+		rec.Connectors[i] = r
+	}
+	return rec
 }
