@@ -237,7 +237,8 @@ func (k *keyed) look(p pass) (json.RawMessage, bool, error) {
 	switch class := baseClass(err); class {
 	case plugin.ClassThrottled, plugin.ClassTimeout, plugin.ClassUnavailable, plugin.ClassConflict, plugin.ClassAuth, plugin.ClassNotFound:
 		if now.Before(k.deadline().Add(patience)) {
-			wait := max(time.Until(nextLook(k.sent, k.deadline().Add(patience), now)), min(err.RetryAfter, longestRetryAfter))
+			// Not having been able to look is no reason to wait until the next look is due.
+			wait := max(min(time.Until(nextLook(k.sent, k.deadline().Add(patience), now)), lookAgain), min(err.RetryAfter, longestRetryAfter))
 			return nil, false, k.pause(wait, &effect)
 		}
 	default: // it will not get better by itself

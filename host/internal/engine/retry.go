@@ -97,6 +97,9 @@ func patiently(least time.Duration, since, now time.Time) time.Duration {
 // lookAt are the times after a write was sent at which its fate is looked for; from the last on, every two minutes.
 var lookAt = []time.Duration{2 * time.Second, 7 * time.Second, 22 * time.Second, 67 * time.Second, 187 * time.Second}
 
+// lookAgain is the pause after a look that the vendor did not answer. While it is down, the breaker makes it longer.
+const lookAgain = 10 * time.Second
+
 // nextLook is when to look again for a write sent at sent. It never lies past deadline unless now does.
 func nextLook(sent, deadline, now time.Time) time.Time {
 	next := now.Add(2 * time.Minute)
