@@ -224,7 +224,12 @@ func (c *Client) quote(h http.Header, body []byte) string {
 		}
 		return "a web page"
 	}
-	return cmp.Or(kind, "no content type") + " " + oneLine(c.redact(s[:min(len(s), 1024)]), 200)
+	if kind == "text/plain" || kind == "application/json" {
+		kind = ""
+	} else {
+		kind = cmp.Or(kind, "no content type") + " "
+	}
+	return kind + oneLine(c.redact(s[:min(len(s), 1024)]), 200)
 }
 
 // signInHint says what usually lies behind a refused credential.
@@ -237,7 +242,15 @@ func (c *Client) signInHint(h http.Header) string {
 	case c.cloudHost:
 		return "the credential is refused: check email and api_token and that the token has not expired; a scoped token or a service account needs base_url https://api.atlassian.com/ex/jira/{cloudId}"
 	}
-	return "the credential is refused: check that the token is right and has not expired"
+	return "the credential is refused: check the connection's " + c.credentialFields() + ", and that the token has not expired"
+}
+
+// credentialFields names the settings that the credential in use is made of.
+func (c *Client) credentialFields() string {
+	if !c.cfg.Token.IsZero() || c.cfg.Credential != nil && !c.cfg.Credential.Token.IsZero() {
+		return "token"
+	}
+	return "email and api_token"
 }
 
 // fieldHint names the setting behind the most common refusals. It looks at the names of fields, which are not translated.

@@ -45,6 +45,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"replace":    replace,    // replace FILE OLD NEW
 	"hold":       holdPort,   // hold VAR: listen on a port, and put its address into VAR
 	"status":     checkExit,  // status CODE PROGRAM ARGS...: the program ends with that exit code
+	"subscribed": subscribed, // subscribed: the host's subscription stands
 	"signal":     signalHost, // signal TERM|KILL: to the host that runs in the background
 	"gone":       gone,       // gone PID...: these processes are no more
 	"secretless": secretless, // secretless [PID]...: no secret in any output, log or data file, nor in what ps shows of the processes
@@ -99,6 +100,9 @@ func vendors(ts *testscript.TestScript, neg bool, args []string) {
 	c := lab.Config{Push: "off", Poll: time.Second, Flows: lab.JiraOnlyFlow()}
 	if len(args) == 1 {
 		c.Push = args[0]
+		if c.Push == "receive" {
+			c.ClientState = "client-state-of-the-script"
+		}
 	}
 	ts.Check(w.WriteConfig(c))
 	ts.Setenv("HOST_URL", w.HostURL)
@@ -111,7 +115,11 @@ func ready(ts *testscript.TestScript, neg bool, args []string) {
 	wantArgs(ts, neg, args, 0, 0, "ready")
 	s := of(ts)
 	url := s.vendors(ts).HostURL + "/readyz"
+	hosts := ts.BackgroundCmds()
 	await(ts, "the host to be ready", func() bool {
+		if len(hosts) > 0 && !alive(hosts[len(hosts)-1].Process.Pid) {
+			ts.Fatalf("the host ended before it was ready")
+		}
 		resp, err := client.Get(url)
 		if err != nil {
 			return false
@@ -356,6 +364,12 @@ func holdPort(ts *testscript.TestScript, neg bool, args []string) {
 	s := of(ts)
 	s.stops = append(s.stops, func() { _ = ln.Close() })
 	ts.Setenv(args[0], ln.Addr().String())
+}
+
+func subscribed(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, neg, args, 0, 0, "subscribed")
+	w := of(ts).vendors(ts)
+	await(ts, "the subscription", func() bool { return len(w.Azure.Subscriptions()) > 0 })
 }
 
 func signalHost(ts *testscript.TestScript, neg bool, args []string) {

@@ -97,7 +97,7 @@ func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer
 		IdleStop: file.Plugins.IdleStop, Version: app.Version, Redact: secrets.Redactor.String,
 	})
 	if err != nil {
-		return Invalid(err)
+		return Environment(err)
 	}
 	if err := h.SetFlows(ctx, file.Flows); err != nil {
 		return err

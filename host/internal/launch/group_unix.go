@@ -3,9 +3,38 @@
 package launch
 
 import (
+	"errors"
+	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
+	"strconv"
 	"syscall"
 )
+
+// personalDirs are where this user's hosts may live: in the place for temporary files or, where its path is too long for
+// sockets as on macOS, in /tmp.
+func personalDirs() []string {
+	name := "casewire-" + strconv.Itoa(os.Getuid())
+	return []string{filepath.Join(os.TempDir(), name), filepath.Join("/tmp", name)}
+}
+
+// ownDir makes a directory of this user's that nobody else can look into, or makes sure that an existing one is that:
+// others may write to its parent.
+func ownDir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err == nil || !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := os.Lstat(dir)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() || info.Mode().Perm()&0o077 != 0 || int(st.Uid) != os.Getuid() {
+		return fmt.Errorf("%s is not a directory of this user's alone", dir)
+	}
+	return nil
+}
 
 func terminateGroup(p *os.Process) { _ = syscall.Kill(-p.Pid, syscall.SIGTERM) }
 

@@ -59,8 +59,9 @@ func (e Exit) String() string {
 // Options configure a Host. The zero value works.
 type Options struct {
 	Logger *slog.Logger
-	// RunDir is where sockets live. Left-overs of dead hosts in it are swept. Empty means a new directory in the system's
-	// place for temporary files. Socket paths are short: 53 bytes or less is fine, longer ones fall back to that place.
+	// RunDir is where sockets live. Left-overs of dead hosts in it are swept. Empty means a directory of this
+	// user's in the system's place for temporary files. Socket paths are short: 53 bytes or less is fine, longer ones fall
+	// back to that place.
 	RunDir string
 	// StartTimeout is how long a process may take until it can be called. Default plugin.StartTimeout.
 	StartTimeout time.Duration

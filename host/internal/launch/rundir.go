@@ -25,6 +25,15 @@ func openRunDir(parent string, log *slog.Logger) (dir string, release func() err
 		parent = ""
 	}
 	if parent == "" {
+		// One place for all hosts of this user, so that what a dead one left behind is found.
+		for _, p := range personalDirs() {
+			if len(p)+belowRunDir <= maxSocketPath && ownDir(p) == nil {
+				parent = p
+				break
+			}
+		}
+	}
+	if parent == "" {
 		return temporaryRunDir()
 	}
 	if parent, err = filepath.Abs(parent); err != nil {
@@ -65,7 +74,7 @@ func temporaryRunDir() (string, func() error, error) {
 	}
 	if len(dir)+belowHostDir > maxSocketPath {
 		_ = os.Remove(dir)
-		return "", nil, fmt.Errorf("the path %s is too long for a socket; set a run directory of at most %d bytes", dir, maxSocketPath-belowRunDir)
+		return "", nil, fmt.Errorf("the path %s is too long for a socket; set TMPDIR to a directory of at most %d bytes", filepath.Dir(dir), maxSocketPath-belowHostDir-len("/cw4294967295"))
 	}
 	return dir, func() error { return os.RemoveAll(dir) }, nil
 }

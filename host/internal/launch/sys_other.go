@@ -14,6 +14,10 @@ func terminateGroup(p *os.Process)      { _ = p.Kill() }
 func killGroup(p *os.Process)           { _ = p.Kill() }
 func killSurvivor(int)                  {}
 
+// personalDirs has none: what a dead host left behind is not known here.
+func personalDirs() []string { return nil }
+func ownDir(string) error    { return nil }
+
 // tryLock never gets the lock, so that nothing is swept.
 func tryLock(*os.File, bool) bool { return false }
 
