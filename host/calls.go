@@ -30,9 +30,13 @@ type Invocation struct {
 	Key     string
 	Effect  connectorv1.Effect // for actions that leave it to their caller; unspecified: the action's own
 	Timeout time.Duration      // default 60 s
+	// OnEvent, if not nil, is handed every Progress, Rows and Blob as it comes, and its error ends the call. Rows and files
+	// are then not gathered in the output.
+	OnEvent func(*connectorv1.InvokeResponse) error
 }
 
-// Invoke calls one action. Rows are gathered into the output's property "rows". The error is a *plugin.Error.
+// Invoke calls one action. Rows are gathered into the output's property "rows", files into "blobs", where the data of
+// those up to 256 KiB is in place. The error is a *plugin.Error.
 func (h *Host) Invoke(ctx context.Context, in Invocation) (json.RawMessage, error) {
 	if in.Timeout <= 0 {
 		in.Timeout = time.Minute
@@ -41,7 +45,7 @@ func (h *Host) Invoke(ctx context.Context, in Invocation) (json.RawMessage, erro
 	defer cancel()
 	return h.catalog.Invoke(ctx, catalog.Invocation{
 		Connection: in.Connection, Action: in.Action, Input: in.Input, Key: in.Key, Effect: in.Effect, Attempt: 1,
-	}, nil)
+	}, in.OnEvent)
 }
 
 // Check runs the live probes of a connection.

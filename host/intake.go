@@ -54,10 +54,12 @@ type intake struct {
 type TriggerStatus struct {
 	Connection string    `json:"connection"`
 	Trigger    string    `json:"trigger"`
-	LastPoll   time.Time `json:"last_poll,omitzero"` // last poll that succeeded
+	LastPoll   time.Time `json:"last_poll,omitzero"` // last poll that succeeded, or sign of life of a stream
 	LastPush   time.Time `json:"last_push,omitzero"`
 	PollError  string    `json:"poll_error,omitempty"`
 	PollErrors int       `json:"poll_errors"`
+	// Streaming says that a stream is open.
+	Streaming bool `json:"streaming,omitempty"`
 	// Found counts accepted events by the way that they came.
 	FoundByPush int `json:"found_by_push"`
 	FoundByPoll int `json:"found_by_poll"`
@@ -96,7 +98,10 @@ func newIntake(h *Host, key triggerKey) (*intake, error) {
 }
 
 func (in *intake) run(ctx context.Context, group *sync.WaitGroup) {
-	if in.trigger.GetPolls() {
+	switch {
+	case in.trigger.GetStreams(): // one of them moves the cursor, and a stream is sooner
+		group.Go(func() { in.streamLoop(ctx) })
+	case in.trigger.GetPolls():
 		group.Go(func() { in.pollLoop(ctx) })
 	}
 	if in.trigger.GetResolves() {
@@ -123,14 +128,7 @@ func (in *intake) pollLoop(ctx context.Context) {
 		} else {
 			failures = 0
 		}
-		in.mu.Lock()
-		if err != nil {
-			in.status.PollError = err.Error()
-			in.status.PollErrors++
-		} else {
-			in.status.PollError, in.status.LastPoll = "", time.Now()
-		}
-		in.mu.Unlock()
+		in.fared(err)
 		if !pause(ctx, wait, in.pollNow) {
 			return
 		}

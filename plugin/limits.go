@@ -17,6 +17,11 @@ const (
 	MaxInput = 2 << 20
 	// MaxOutput is the largest action output that is not rows.
 	MaxOutput = 2 << 20
+	// MaxBlobPiece is the largest piece of a file in one message; BlobPiece is how it is sent.
+	MaxBlobPiece = 1 << 20
+	BlobPiece    = 256 << 10
+	// MaxInlineBlob is the largest file that a flow sees in place; of a larger one it sees name, size and digest.
+	MaxInlineBlob = 256 << 10
 	// MaxCursor is the largest cursor.
 	MaxCursor = 64 << 10
 	// MaxHint is the largest hint.

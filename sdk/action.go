@@ -23,9 +23,11 @@ type actionSpec struct {
 	window        time.Duration
 	examples      []actionExample
 	sunset        time.Time
+	deprecated    string
 	dryRuns       bool
 	byCaller      bool
 	effectRules   []EffectRule
+	blobs         bool
 	input         *schema.Plan
 	output        []byte // schema
 	// run decodes the input, calls the author and encodes the output. Emit is for rows.
@@ -67,6 +69,11 @@ func Sunset(t time.Time) ActionOption {
 	return func(a *actionSpec) { a.sunset = t }
 }
 
+// Deprecated says that the action is not for new flows, and what to use instead: "use issue.ensure".
+func Deprecated(instead string) ActionOption {
+	return func(a *actionSpec) { a.deprecated = instead }
+}
+
 // DryRuns says that the action honours Call.DryRun: it checks everything that it can and changes nothing. A dry run of a
 // changing action that does not say so is refused before the author's code sees it.
 func DryRuns() ActionOption {
@@ -94,13 +101,16 @@ func EffectByCaller(rules ...EffectRule) ActionOption {
 // out as [] or {}.
 func Action[T, In, Out any](c *Connector, name, summary string, fn func(T, context.Context, In) (Out, error), effect Effect, opts ...ActionOption) {
 	a := declare[T, In](c, name, summary, fn == nil, effect, opts)
-	a.output = outputPlan[Out](c, name).Schema()
-	a.run = func(ctx context.Context, conn any, input []byte, _ *rowWriter) ([]byte, error) {
+	a.output = outputSchema[Out](c, a)
+	a.run = func(ctx context.Context, conn any, input []byte, w *rowWriter) ([]byte, error) {
 		in, err := decodeInput[In](a.input, input)
 		if err != nil {
 			return nil, err
 		}
 		out, err := fn(as[T](conn), ctx, in)
+		if werr := w.finish(); werr != nil {
+			return nil, werr // whatever the author made of it
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -113,16 +123,12 @@ func Action[T, In, Out any](c *Connector, name, summary string, fn func(T, conte
 func Rows[T, In, Row, Out any](c *Connector, name, summary string, fn func(T, context.Context, In, func(Row) error) (Out, error), effect Effect, opts ...ActionOption) {
 	a := declare[T, In](c, name, summary, fn == nil, effect, opts)
 	a.rows = true
-	out := outputPlan[Out](c, name)
-	if out.Has("rows") {
-		mistake("%s: action %q: the output %s has a property \"rows\", where the emitted rows go; rename it", c.name, name, reflect.TypeFor[Out]())
-	}
 	row, err := schema.Compile(reflect.TypeFor[Row](), schema.Output)
 	if err != nil {
 		mistake("%s: action %q: row %v", c.name, name, err)
 	}
 	list := append([]byte(`{"type":"array","description":"The rows, in order","items":`), row.Fragment()...)
-	a.output = out.SchemaWith(schema.Extra{Name: "rows", Schema: append(list, '}')})
+	a.output = outputSchema[Out](c, a, schema.Extra{Name: "rows", Schema: append(list, '}')})
 	a.run = func(ctx context.Context, conn any, input []byte, w *rowWriter) ([]byte, error) {
 		in, err := decodeInput[In](a.input, input)
 		if err != nil {
@@ -199,15 +205,25 @@ func (c *Connector) action(name string) *actionSpec {
 	return nil
 }
 
-func outputPlan[Out any](c *Connector, name string) *schema.Plan {
-	p, err := schema.Compile(reflect.TypeFor[Out](), schema.Output)
+// outputSchema describes what an action returns together with what it streams.
+func outputSchema[Out any](c *Connector, a *actionSpec, streamed ...schema.Extra) []byte {
+	t := reflect.TypeFor[Out]()
+	p, err := schema.Compile(t, schema.Output)
 	if err != nil {
-		mistake("%s: action %q: output %v", c.name, name, err)
+		mistake("%s: action %q: output %v", c.name, a.name, err)
 	}
 	if !p.IsObject() {
-		mistake("%s: action %q: the output is %s; return a struct, so that flows can name what they use", c.name, name, reflect.TypeFor[Out]())
+		mistake("%s: action %q: the output is %s; return a struct, so that flows can name what they use", c.name, a.name, t)
 	}
-	return p
+	if a.blobs {
+		streamed = append(streamed, blobsExtra())
+	}
+	for _, x := range streamed {
+		if p.Has(x.Name) {
+			mistake("%s: action %q: the output %s has a property %q, where what is streamed goes; rename it", c.name, a.name, t, x.Name)
+		}
+	}
+	return p.SchemaWith(streamed...)
 }
 
 func decodeInput[In any](p *schema.Plan, input []byte) (In, error) {

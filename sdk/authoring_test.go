@@ -80,13 +80,28 @@ func TestAuthoringMistakes(t *testing.T) {
 				return out, nil
 			}, sdk.Read)
 		},
+		`has a property "blobs"`: func() {
+			sdk.Action(fresh(), "a", "x", func(*thing, context.Context, struct{}) (out struct {
+				Blobs int `json:"blobs"`
+			}, err error,
+			) {
+				return out, nil
+			}, sdk.Read, sdk.Blobs())
+		},
+		"both Poll and Stream": func() {
+			trigger(func(tr *sdk.Trigger[*thing, cursor]) { tr.Stream = tr.Poll })
+		},
+		"give an https URL":       func() { fresh().Homepage("example.com") },
+		"give an SPDX expression": func() { fresh().Licence("") },
+		"Sunset of the zero time": func() { fresh().Sunset(time.Time{}) },
+		"say what to use instead": func() { fresh().Deprecated("") },
 		"OnCheck is called twice": func() {
 			c := fresh()
 			sdk.OnCheck(c, func(*thing, context.Context) []sdk.Probe { return nil })
 			sdk.OnCheck(c, func(*thing, context.Context) []sdk.Probe { return nil })
 		},
-		"neither actions nor triggers": func() { sdk.Server(fresh()) },
-		"neither Poll nor Hook":        func() { trigger(func(tr *sdk.Trigger[*thing, cursor]) { tr.Poll = nil }) },
+		"neither actions nor triggers":     func() { sdk.Server(fresh()) },
+		"neither Poll nor Stream nor Hook": func() { trigger(func(tr *sdk.Trigger[*thing, cursor]) { tr.Poll = nil }) },
 		"Resolve but no Hook": func() {
 			trigger(func(tr *sdk.Trigger[*thing, cursor]) {
 				tr.Resolve = func(*thing, context.Context, sdk.Hint) (sdk.Found, error) { return sdk.Found{}, nil }
@@ -121,6 +136,31 @@ func TestAuthoringMistakes(t *testing.T) {
 		if !strings.HasPrefix(got, "casewire sdk: ") || !strings.Contains(got, want) {
 			t.Errorf("got %q, want …%s…", got, want)
 		}
+	}
+}
+
+// What a connector says about itself reaches the host.
+func TestMetadata(t *testing.T) {
+	t.Parallel()
+	end := time.Date(2027, 3, 1, 0, 0, 0, 0, time.UTC)
+	c := sdk.New("x", "1.0.0", "X.", openThing).Homepage("https://x.example/docs").Licence("MIT OR Apache-2.0").Sunset(end).Deprecated("use y")
+	sdk.Action(c, "thing.get", "Get.", (*thing).get, sdk.Read, sdk.Deprecated("use thing.find"), sdk.Sunset(end))
+	sdk.AddTrigger(c, sdk.Trigger[*thing, cursor]{
+		Name: "t", Summary: "T.", Emits: []string{"e"}, Sunset: end, Deprecated: "use u",
+		Poll: func(*thing, context.Context, cursor, func(sdk.Page[cursor]) error) error { return nil },
+	})
+	d, err := sdk.Server(c).Describe(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.GetHomepage() != "https://x.example/docs" || d.GetLicence() != "MIT OR Apache-2.0" || d.GetDeprecated() != "use y" || !d.GetSunset().AsTime().Equal(end) {
+		t.Errorf("connector: %v", d)
+	}
+	if a := d.GetActions()[0]; a.GetDeprecated() != "use thing.find" || !a.GetSunset().AsTime().Equal(end) {
+		t.Errorf("action: %v", a)
+	}
+	if tr := d.GetTriggers()[0]; tr.GetDeprecated() != "use u" || !tr.GetSunset().AsTime().Equal(end) {
+		t.Errorf("trigger: %v", tr)
 	}
 }
 

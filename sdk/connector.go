@@ -3,9 +3,11 @@ package sdk
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"reflect"
 	"regexp"
 	"slices"
+	"time"
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/sdk/internal/schema"
@@ -15,6 +17,9 @@ import (
 type Connector struct {
 	name, version, summary string
 	egress                 []string
+	homepage, licence      string
+	deprecated             string
+	sunset                 time.Time
 	conn                   reflect.Type // what open returns
 	config                 *schema.Plan
 	decode                 func(config []byte) (cfg any, secrets []string, err error)
@@ -81,6 +86,44 @@ func (c *Connector) Egress(hosts ...string) *Connector {
 			c.egress = append(c.egress, h)
 		}
 	}
+	return c
+}
+
+// Homepage says where people read about the connector: an https URL.
+func (c *Connector) Homepage(address string) *Connector {
+	if u, err := url.Parse(address); err != nil || u.Scheme != "https" || u.Host == "" {
+		mistake("%s: Homepage(%q): give an https URL, such as https://example.com/connector", c.name, address)
+	}
+	c.homepage = address
+	return c
+}
+
+// Licence names the connector's licence as an SPDX expression, such as "Apache-2.0".
+func (c *Connector) Licence(spdx string) *Connector {
+	if !licenceRule.MatchString(spdx) {
+		mistake("%s: Licence(%q): give an SPDX expression, such as \"Apache-2.0\" or \"MIT OR Apache-2.0\"", c.name, spdx)
+	}
+	c.licence = spdx
+	return c
+}
+
+var licenceRule = regexp.MustCompile(`^[A-Za-z0-9(][A-Za-z0-9.+() -]*$`)
+
+// Sunset says when what the connector talks to comes to its end. Single actions and triggers have sunsets of their own.
+func (c *Connector) Sunset(t time.Time) *Connector {
+	if t.IsZero() {
+		mistake("%s: Sunset of the zero time; leave it out where no end is announced", c.name)
+	}
+	c.sunset = t
+	return c
+}
+
+// Deprecated says that the connector is not for new connections, and what to use instead: "use connector jira".
+func (c *Connector) Deprecated(instead string) *Connector {
+	if instead == "" {
+		mistake("%s: Deprecated is empty; say what to use instead", c.name)
+	}
+	c.deprecated = instead
 	return c
 }
 

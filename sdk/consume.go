@@ -5,10 +5,12 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
@@ -38,7 +40,9 @@ func (s *server) Consume(stream consumeStream) error {
 	var run func(context.Context, *connection) error
 	switch mode := open.GetMode(); {
 	case mode == connectorv1.ConsumeMode_CONSUME_MODE_POLL && t.poll != nil:
-		run = func(ctx context.Context, conn *connection) error { return s.poll(ctx, conn, t, open, stream) }
+		run = func(ctx context.Context, conn *connection) error { return s.poll(ctx, conn, t, t.poll, open, stream) }
+	case mode == connectorv1.ConsumeMode_CONSUME_MODE_STREAM && t.stream != nil:
+		run = func(ctx context.Context, conn *connection) error { return s.poll(ctx, conn, t, t.stream, open, stream) }
 	case mode == connectorv1.ConsumeMode_CONSUME_MODE_RESOLVE && t.resolve != nil:
 		run = func(ctx context.Context, conn *connection) error { return s.resolve(ctx, conn, t, stream) }
 	default:
@@ -57,7 +61,7 @@ var errStopped error = &Error{
 	Code: codes.Canceled, Message: "the host stopped the poll", Origin: plugin.OriginHost, SideEffect: plugin.EffectNone,
 }
 
-// poll is one run of Trigger.Poll.
+// poll is one run of Trigger.Poll or Trigger.Stream.
 type poll struct {
 	s      *server
 	t      *triggerSpec
@@ -65,6 +69,8 @@ type poll struct {
 	stream consumeStream
 	window uint64
 
+	wire   sync.Mutex // one Send at a time
+	ended  bool       // idle messages are over; under wire
 	emit   sync.Mutex // authors may emit from several goroutines; pages go one by one
 	sent   uint64     // seq of the last batch
 	cursor []byte     // where everything up to here was sent
@@ -77,9 +83,9 @@ type poll struct {
 	changed chan struct{} // closed and replaced when one of the above changes
 }
 
-func (s *server) poll(ctx context.Context, conn *connection, t *triggerSpec, open *connectorv1.Open, stream consumeStream) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+func (s *server) poll(ctx context.Context, conn *connection, t *triggerSpec, run pollFunc, open *connectorv1.Open, stream consumeStream) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	p := &poll{
 		s: s, t: t, conn: conn, stream: stream, window: uint64(open.GetWindow()), cursor: open.GetCursor(),
 		changed: make(chan struct{}),
@@ -88,16 +94,30 @@ func (s *server) poll(ctx context.Context, conn *connection, t *triggerSpec, ope
 		p.window = defaultWindow
 	}
 	go p.listen(cancel) // ends with the stream, which ends when this handler returns
-	err := s.guard(t.name+" poll", func() error {
-		return t.poll(ctx, conn.value, open.GetCursor(), func(pg page) error { return p.page(ctx, pg) })
+	what, streams := t.name+" poll", open.GetMode() == connectorv1.ConsumeMode_CONSUME_MODE_STREAM
+	if streams {
+		what = t.name + " stream"
+		go p.watch(ctx, cancel) // ends with ctx
+	}
+	if i, ok := ctx.Value(callKey{}).(*callInfo); ok {
+		i.idle = p.idle
+	}
+	err := s.guard(what, func() error {
+		return run(ctx, conn.value, open.GetCursor(), func(pg page) error { return p.page(ctx, pg) })
 	})
+	if cause := (*Error)(nil); ctx.Err() != nil && errors.As(context.Cause(ctx), &cause) {
+		err = cause // what the author made of the end of the context says less
+	}
 	p.emit.Lock()
 	p.over = true
 	p.emit.Unlock()
+	p.wire.Lock()
+	p.ended = true
+	p.wire.Unlock()
 	if p.isStopped() {
 		return nil
 	}
-	if err == nil {
+	if err == nil && !streams {
 		err = p.send(ctx, &connectorv1.Batch{Cursor: p.cursor, CaughtUp: true})
 	}
 	// What was sent is worth its acknowledgements, even when the poll failed after it.
@@ -113,7 +133,7 @@ func (s *server) poll(ctx context.Context, conn *connection, t *triggerSpec, ope
 }
 
 // listen takes what the host says.
-func (p *poll) listen(cancel context.CancelFunc) {
+func (p *poll) listen(cancel context.CancelCauseFunc) {
 	for {
 		m, err := p.stream.Recv()
 		p.mu.Lock()
@@ -124,7 +144,7 @@ func (p *poll) listen(cancel context.CancelFunc) {
 			p.acked = max(p.acked, m.GetAck().GetThrough())
 		case m.GetStop() != nil:
 			p.stopped = true
-			cancel()
+			cancel(nil)
 		}
 		close(p.changed)
 		p.changed = make(chan struct{})
@@ -133,6 +153,34 @@ func (p *poll) listen(cancel context.CancelFunc) {
 			return
 		}
 	}
+}
+
+// watch ends a stream, which would go on for ever, when its connection or the process is about to end.
+func (p *poll) watch(ctx context.Context, cancel context.CancelCauseFunc) {
+	select {
+	case <-p.conn.gone:
+		cancel(mismatch("connection %q was replaced or removed", p.conn.name))
+	case <-p.s.work.draining:
+		cancel(drainingError())
+	case <-ctx.Done():
+	}
+}
+
+// idle says that there is nothing to send. It does not wait for acknowledgements.
+func (p *poll) idle(next time.Duration, fault error) error {
+	m := &connectorv1.Idle{}
+	if next > 0 {
+		m.Next = durationpb.New(next)
+	}
+	if fault != nil {
+		m.Status = plugin.MarshalStatus(p.s.seal(fault, p.conn, false))
+	}
+	p.wire.Lock()
+	defer p.wire.Unlock()
+	if p.ended || p.isStopped() {
+		return errStopped
+	}
+	return p.stream.Send(&connectorv1.ConsumeResponse{Kind: &connectorv1.ConsumeResponse_Idle{Idle: m}})
 }
 
 func (p *poll) isStopped() bool {
@@ -225,7 +273,9 @@ func (p *poll) send(ctx context.Context, b *connectorv1.Batch) error {
 	p.sent++
 	b.Seq = p.sent
 	p.mu.Unlock()
+	p.wire.Lock()
 	err := p.stream.Send(&connectorv1.ConsumeResponse{Kind: &connectorv1.ConsumeResponse_Batch{Batch: b}})
+	p.wire.Unlock()
 	if err != nil && b.ConnectionState != nil {
 		p.conn.keepState(b.ConnectionState)
 	}

@@ -21,6 +21,8 @@ type rowWriter struct {
 	a                 *actionSpec
 	maxRows, maxBytes uint64
 
+	files sync.Mutex // one file at a time
+
 	mu     sync.Mutex
 	buf    bytes.Buffer
 	count  uint32 // rows in buf

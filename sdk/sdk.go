@@ -73,6 +73,12 @@ type Trigger[T, Cur any] struct {
 	// Poll brings everything since cur. It calls emit with pages in order; each page's cursor is durable together with its
 	// events once the host acknowledged it. Emit blocks while the host is busy.
 	Poll func(conn T, ctx context.Context, cur Cur, emit func(Page[Cur]) error) error
+	// Stream stays open instead of polling: it runs until ctx ends and emits pages as they come, in order, from cur on. Use
+	// it where the vendor pushes over a connection that the connector opens (a web socket, a long poll, a queue). When it
+	// returns, with an error or without, the host opens it again from the last durable cursor, with growing pauses while it
+	// brings nothing. Call Idle now and then while there is nothing to emit. A trigger has Poll or Stream, not both: only one
+	// may move the cursor.
+	Stream func(conn T, ctx context.Context, cur Cur, emit func(Page[Cur]) error) error
 	// Hook turns an inbound request into events and hints. It reaches no network: the sender is waiting.
 	Hook func(conn T, ctx context.Context, req *HookRequest) (*HookResponse, error)
 	// HookRules are checked by the host before Hook is called.
@@ -81,6 +87,10 @@ type Trigger[T, Cur any] struct {
 	// concurrently, up to ResolveLimit (default 16) at once.
 	Resolve      func(conn T, ctx context.Context, h Hint) (Found, error)
 	ResolveLimit int
+	// Sunset is when the vendor ends what the trigger uses.
+	Sunset time.Time
+	// Deprecated says what to use instead.
+	Deprecated string
 }
 
 // Page is a batch of events with the cursor that stands behind it.

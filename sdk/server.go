@@ -57,11 +57,13 @@ func (s *server) Describe(context.Context, *connectorv1.DescribeRequest) (*conne
 func describe(c *Connector) *connectorv1.DescribeResponse {
 	d := &connectorv1.DescribeResponse{
 		Name: c.name, Version: c.version, Summary: c.summary, ConfigSchema: c.config.Schema(), Egress: c.egress,
+		Homepage: c.homepage, Licence: c.licence, Deprecated: c.deprecated, Sunset: stamp(c.sunset),
 	}
 	for _, a := range c.actions {
 		p := &connectorv1.Action{
 			Name: a.name, Summary: a.summary, Effect: connectorv1.Effect(a.effect), Rows: a.rows,
 			InputSchema: a.input.Schema(), OutputSchema: a.output, EffectByCaller: a.byCaller,
+			Blobs: a.blobs, Deprecated: a.deprecated, Sunset: stamp(a.sunset),
 		}
 		for _, r := range a.effectRules {
 			p.EffectRules = append(p.EffectRules, &connectorv1.EffectRule{
@@ -70,9 +72,6 @@ func describe(c *Connector) *connectorv1.DescribeResponse {
 		}
 		if a.window > 0 {
 			p.ResolveWindow = durationpb.New(a.window)
-		}
-		if !a.sunset.IsZero() {
-			p.Sunset = timestamppb.New(a.sunset)
 		}
 		for _, x := range a.examples {
 			var b strings.Builder
@@ -86,6 +85,7 @@ func describe(c *Connector) *connectorv1.DescribeResponse {
 	for _, t := range c.triggers {
 		p := &connectorv1.Trigger{
 			Name: t.name, Summary: t.summary, Emits: t.emits, Polls: t.poll != nil, Resolves: t.resolve != nil,
+			Streams: t.stream != nil, Deprecated: t.deprecated, Sunset: stamp(t.sunset),
 		}
 		if t.poll != nil {
 			p.Interval = durationpb.New(t.interval)
@@ -98,6 +98,14 @@ func describe(c *Connector) *connectorv1.DescribeResponse {
 		d.Triggers = append(d.Triggers, p)
 	}
 	return d
+}
+
+// stamp is nil for the zero time.
+func stamp(t time.Time) *timestamppb.Timestamp {
+	if t.IsZero() {
+		return nil
+	}
+	return timestamppb.New(t)
 }
 
 // begin admits a call: its connection is held and its context carries the call, until done is called.

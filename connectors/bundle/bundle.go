@@ -4,6 +4,7 @@ package bundle
 import (
 	"slices"
 
+	httpconn "github.com/casewire/casewire/connectors/http"
 	"github.com/casewire/casewire/connectors/jira"
 	"github.com/casewire/casewire/connectors/loganalytics"
 	"github.com/casewire/casewire/connectors/sentinel"
@@ -12,6 +13,7 @@ import (
 )
 
 var constructors = map[string]func() *sdk.Connector{
+	"http":         httpconn.Connector,
 	"jira":         jira.Connector,
 	"loganalytics": loganalytics.Connector,
 	"sentinel":     sentinel.Connector,

@@ -355,6 +355,9 @@ func (l *loader) uses(d *draft, s *Step, n *yamldoc.Node, path string, sc *scope
 	if sunset := action.GetSunset(); sunset != nil {
 		l.out.Warnf(v.Pos, at, "look for another action of the connector", "the vendor ends what this action uses on %s", sunset.AsTime().Format(time.DateOnly))
 	}
+	if instead := action.GetDeprecated(); instead != "" {
+		l.out.Warnf(v.Pos, at, instead, "%s is deprecated", v.Text)
+	}
 	vc.check(with, input, path+".with", "input of "+v.Text)
 	if k := n.Get("key"); k != nil && action.GetEffectByCaller() && s.Effect != connectorv1.Effect_EFFECT_KEYED {
 		l.out.Warnf(k.Pos, path+".key", "write effect: keyed if it is to be done once per key, else leave the key out",
@@ -363,11 +366,13 @@ func (l *loader) uses(d *draft, s *Step, n *yamldoc.Node, path string, sc *scope
 		l.key(d, s, n, path, key, nesting, sc)
 	}
 	t := fromSchema(output, "output of "+v.Text)
-	if action.GetRows() && t.kind == kObject && t.fields["rows"] == nil {
-		c := *t
-		c.fields = maps.Clone(t.fields)
-		c.fields["rows"] = listOf(tAny)
-		t = &c
+	for name, streamed := range map[string]bool{"rows": action.GetRows(), "blobs": action.GetBlobs()} {
+		if streamed && t.kind == kObject && t.fields[name] == nil {
+			c := *t
+			c.fields = maps.Clone(t.fields)
+			c.fields[name] = listOf(tAny)
+			t = &c
+		}
 	}
 	return t
 }

@@ -484,8 +484,16 @@ type DescribeResponse struct {
 	Actions      []*Action  `protobuf:"bytes,5,rep,name=actions,proto3" json:"actions,omitempty"`
 	Triggers     []*Trigger `protobuf:"bytes,6,rep,name=triggers,proto3" json:"triggers,omitempty"`
 	// Hosts that the connector may reach; "{config.base_url}" stands for a configured value.
-	Egress        []string `protobuf:"bytes,7,rep,name=egress,proto3" json:"egress,omitempty"`
-	Features      []string `protobuf:"bytes,8,rep,name=features,proto3" json:"features,omitempty"`
+	Egress   []string `protobuf:"bytes,7,rep,name=egress,proto3" json:"egress,omitempty"`
+	Features []string `protobuf:"bytes,8,rep,name=features,proto3" json:"features,omitempty"`
+	// Where people read about the connector; an https URL.
+	Homepage string `protobuf:"bytes,9,opt,name=homepage,proto3" json:"homepage,omitempty"`
+	// SPDX expression, such as "Apache-2.0".
+	Licence string `protobuf:"bytes,10,opt,name=licence,proto3" json:"licence,omitempty"`
+	// Set when the vendor, or the author, has announced the end of what the connector talks to.
+	Sunset *timestamppb.Timestamp `protobuf:"bytes,11,opt,name=sunset,proto3" json:"sunset,omitempty"`
+	// Not empty: do not use it for new things; says what to use instead.
+	Deprecated    string `protobuf:"bytes,12,opt,name=deprecated,proto3" json:"deprecated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -576,6 +584,34 @@ func (x *DescribeResponse) GetFeatures() []string {
 	return nil
 }
 
+func (x *DescribeResponse) GetHomepage() string {
+	if x != nil {
+		return x.Homepage
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetLicence() string {
+	if x != nil {
+		return x.Licence
+	}
+	return ""
+}
+
+func (x *DescribeResponse) GetSunset() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Sunset
+	}
+	return nil
+}
+
+func (x *DescribeResponse) GetDeprecated() string {
+	if x != nil {
+		return x.Deprecated
+	}
+	return ""
+}
+
 type Action struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// "noun.verb", such as "issue.ensure".
@@ -596,7 +632,12 @@ type Action struct {
 	// that do whatever their input says, such as an HTTP request.
 	EffectByCaller bool `protobuf:"varint,10,opt,name=effect_by_caller,json=effectByCaller,proto3" json:"effect_by_caller,omitempty"`
 	// With effect_by_caller: what holds instead for certain inputs. The first that matches counts.
-	EffectRules   []*EffectRule `protobuf:"bytes,11,rep,name=effect_rules,json=effectRules,proto3" json:"effect_rules,omitempty"`
+	EffectRules []*EffectRule `protobuf:"bytes,11,rep,name=effect_rules,json=effectRules,proto3" json:"effect_rules,omitempty"`
+	// The action sends files; they appear as the property "blobs" of its output, a list of objects with name, media_type,
+	// size, sha256 and, up to 256 KiB, data (base64).
+	Blobs bool `protobuf:"varint,12,opt,name=blobs,proto3" json:"blobs,omitempty"`
+	// Not empty: do not use it for new things; says what to use instead.
+	Deprecated    string `protobuf:"bytes,13,opt,name=deprecated,proto3" json:"deprecated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -706,6 +747,20 @@ func (x *Action) GetEffectRules() []*EffectRule {
 		return x.EffectRules
 	}
 	return nil
+}
+
+func (x *Action) GetBlobs() bool {
+	if x != nil {
+		return x.Blobs
+	}
+	return false
+}
+
+func (x *Action) GetDeprecated() string {
+	if x != nil {
+		return x.Deprecated
+	}
+	return ""
 }
 
 // EffectRule gives the effect of calls whose input is known to have one of the values at a property.
@@ -833,7 +888,12 @@ type Trigger struct {
 	// How often the host polls unless configured otherwise.
 	Interval *durationpb.Duration `protobuf:"bytes,6,opt,name=interval,proto3" json:"interval,omitempty"`
 	// Set when the trigger takes webhooks.
-	Webhook       *WebhookRules `protobuf:"bytes,7,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	Webhook *WebhookRules `protobuf:"bytes,7,opt,name=webhook,proto3" json:"webhook,omitempty"`
+	// The trigger supports CONSUME_MODE_STREAM; the host keeps a stream open rather than poll.
+	Streams bool                   `protobuf:"varint,8,opt,name=streams,proto3" json:"streams,omitempty"`
+	Sunset  *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=sunset,proto3" json:"sunset,omitempty"`
+	// Not empty: do not use it for new things; says what to use instead.
+	Deprecated    string `protobuf:"bytes,10,opt,name=deprecated,proto3" json:"deprecated,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -915,6 +975,27 @@ func (x *Trigger) GetWebhook() *WebhookRules {
 		return x.Webhook
 	}
 	return nil
+}
+
+func (x *Trigger) GetStreams() bool {
+	if x != nil {
+		return x.Streams
+	}
+	return false
+}
+
+func (x *Trigger) GetSunset() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Sunset
+	}
+	return nil
+}
+
+func (x *Trigger) GetDeprecated() string {
+	if x != nil {
+		return x.Deprecated
+	}
+	return ""
 }
 
 // WebhookRules are checked by the host before the connector is asked.
@@ -1906,6 +1987,8 @@ func (x *Rows) GetCount() uint32 {
 	return 0
 }
 
+// Blob is a piece of a file. Pieces of one file follow each other, at most 1 MiB each; the next file begins after last.
+// The first piece names the file; name and media_type of the others do not matter.
 type Blob struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -2591,9 +2674,11 @@ func (x *Batch) GetConnectionState() []byte {
 	return nil
 }
 
+// Idle says that the trigger lives and has nothing to send.
 type Idle struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Next  *durationpb.Duration   `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"`
+	// When it looks again, if it knows.
+	Next *durationpb.Duration `protobuf:"bytes,1,opt,name=next,proto3" json:"next,omitempty"`
 	// A serialized google.rpc.Status: a passing fault that the trigger waits out.
 	Status        []byte `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -3335,7 +3420,7 @@ const file_casewire_connector_v1_connector_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x1a\n" +
 	"\bfeatures\x18\x02 \x03(\tR\bfeatures\"F\n" +
 	"\x0fDescribeRequest\x123\n" +
-	"\x04host\x18\x01 \x01(\v2\x1f.casewire.connector.v1.HostInfoR\x04host\"\xa8\x02\n" +
+	"\x04host\x18\x01 \x01(\v2\x1f.casewire.connector.v1.HostInfoR\x04host\"\xb2\x03\n" +
 	"\x10DescribeResponse\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aversion\x18\x02 \x01(\tR\aversion\x12\x18\n" +
@@ -3344,7 +3429,14 @@ const file_casewire_connector_v1_connector_proto_rawDesc = "" +
 	"\aactions\x18\x05 \x03(\v2\x1d.casewire.connector.v1.ActionR\aactions\x12:\n" +
 	"\btriggers\x18\x06 \x03(\v2\x1e.casewire.connector.v1.TriggerR\btriggers\x12\x16\n" +
 	"\x06egress\x18\a \x03(\tR\x06egress\x12\x1a\n" +
-	"\bfeatures\x18\b \x03(\tR\bfeatures\"\xeb\x03\n" +
+	"\bfeatures\x18\b \x03(\tR\bfeatures\x12\x1a\n" +
+	"\bhomepage\x18\t \x01(\tR\bhomepage\x12\x18\n" +
+	"\alicence\x18\n" +
+	" \x01(\tR\alicence\x122\n" +
+	"\x06sunset\x18\v \x01(\v2\x1a.google.protobuf.TimestampR\x06sunset\x12\x1e\n" +
+	"\n" +
+	"deprecated\x18\f \x01(\tR\n" +
+	"deprecated\"\xa1\x04\n" +
 	"\x06Action\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x125\n" +
@@ -3357,7 +3449,11 @@ const file_casewire_connector_v1_connector_proto_rawDesc = "" +
 	"\x06sunset\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06sunset\x12(\n" +
 	"\x10effect_by_caller\x18\n" +
 	" \x01(\bR\x0eeffectByCaller\x12D\n" +
-	"\feffect_rules\x18\v \x03(\v2!.casewire.connector.v1.EffectRuleR\veffectRules\"w\n" +
+	"\feffect_rules\x18\v \x03(\v2!.casewire.connector.v1.EffectRuleR\veffectRules\x12\x14\n" +
+	"\x05blobs\x18\f \x01(\bR\x05blobs\x12\x1e\n" +
+	"\n" +
+	"deprecated\x18\r \x01(\tR\n" +
+	"deprecated\"w\n" +
 	"\n" +
 	"EffectRule\x12\x1a\n" +
 	"\bproperty\x18\x01 \x01(\tR\bproperty\x12\x16\n" +
@@ -3365,7 +3461,7 @@ const file_casewire_connector_v1_connector_proto_rawDesc = "" +
 	"\x06effect\x18\x03 \x01(\x0e2\x1d.casewire.connector.v1.EffectR\x06effect\"9\n" +
 	"\aExample\x12\x18\n" +
 	"\asummary\x18\x01 \x01(\tR\asummary\x12\x14\n" +
-	"\x05input\x18\x02 \x01(\fR\x05input\"\xf5\x01\n" +
+	"\x05input\x18\x02 \x01(\fR\x05input\"\xe3\x02\n" +
 	"\aTrigger\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\asummary\x18\x02 \x01(\tR\asummary\x12\x14\n" +
@@ -3373,7 +3469,13 @@ const file_casewire_connector_v1_connector_proto_rawDesc = "" +
 	"\x05polls\x18\x04 \x01(\bR\x05polls\x12\x1a\n" +
 	"\bresolves\x18\x05 \x01(\bR\bresolves\x125\n" +
 	"\binterval\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\binterval\x12=\n" +
-	"\awebhook\x18\a \x01(\v2#.casewire.connector.v1.WebhookRulesR\awebhook\"\x80\x01\n" +
+	"\awebhook\x18\a \x01(\v2#.casewire.connector.v1.WebhookRulesR\awebhook\x12\x18\n" +
+	"\astreams\x18\b \x01(\bR\astreams\x122\n" +
+	"\x06sunset\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\x06sunset\x12\x1e\n" +
+	"\n" +
+	"deprecated\x18\n" +
+	" \x01(\tR\n" +
+	"deprecated\"\x80\x01\n" +
 	"\fWebhookRules\x12'\n" +
 	"\x0fhandshake_query\x18\x01 \x01(\tR\x0ehandshakeQuery\x12\x19\n" +
 	"\bmax_body\x18\x02 \x01(\rR\amaxBody\x12\x18\n" +
@@ -3678,81 +3780,83 @@ var file_casewire_connector_v1_connector_proto_goTypes = []any{
 	nil,                           // 46: casewire.connector.v1.HandleWebhookRequest.HeadersEntry
 	nil,                           // 47: casewire.connector.v1.HandleWebhookResponse.HeadersEntry
 	nil,                           // 48: casewire.connector.v1.HandleWebhookResponse.RefusedEntry
-	(*durationpb.Duration)(nil),   // 49: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 50: google.protobuf.Timestamp
+	(*timestamppb.Timestamp)(nil), // 49: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 50: google.protobuf.Duration
 }
 var file_casewire_connector_v1_connector_proto_depIdxs = []int32{
 	6,  // 0: casewire.connector.v1.DescribeRequest.host:type_name -> casewire.connector.v1.HostInfo
 	9,  // 1: casewire.connector.v1.DescribeResponse.actions:type_name -> casewire.connector.v1.Action
 	12, // 2: casewire.connector.v1.DescribeResponse.triggers:type_name -> casewire.connector.v1.Trigger
-	0,  // 3: casewire.connector.v1.Action.effect:type_name -> casewire.connector.v1.Effect
-	49, // 4: casewire.connector.v1.Action.resolve_window:type_name -> google.protobuf.Duration
-	11, // 5: casewire.connector.v1.Action.examples:type_name -> casewire.connector.v1.Example
-	50, // 6: casewire.connector.v1.Action.sunset:type_name -> google.protobuf.Timestamp
-	10, // 7: casewire.connector.v1.Action.effect_rules:type_name -> casewire.connector.v1.EffectRule
-	0,  // 8: casewire.connector.v1.EffectRule.effect:type_name -> casewire.connector.v1.Effect
-	49, // 9: casewire.connector.v1.Trigger.interval:type_name -> google.protobuf.Duration
-	13, // 10: casewire.connector.v1.Trigger.webhook:type_name -> casewire.connector.v1.WebhookRules
-	6,  // 11: casewire.connector.v1.ConfigureRequest.host:type_name -> casewire.connector.v1.HostInfo
-	15, // 12: casewire.connector.v1.ConfigureRequest.upserts:type_name -> casewire.connector.v1.ConnectionConfig
-	16, // 13: casewire.connector.v1.ConnectionConfig.hooks:type_name -> casewire.connector.v1.HookEndpoint
-	18, // 14: casewire.connector.v1.ConfigureResponse.outcomes:type_name -> casewire.connector.v1.ConnectionOutcome
-	22, // 15: casewire.connector.v1.CheckRequest.call:type_name -> casewire.connector.v1.CallContext
-	21, // 16: casewire.connector.v1.CheckResponse.probes:type_name -> casewire.connector.v1.Probe
-	1,  // 17: casewire.connector.v1.Probe.status:type_name -> casewire.connector.v1.ProbeStatus
-	50, // 18: casewire.connector.v1.CallContext.deadline:type_name -> google.protobuf.Timestamp
-	2,  // 19: casewire.connector.v1.CallContext.mode:type_name -> casewire.connector.v1.Mode
-	50, // 20: casewire.connector.v1.CallContext.first_sent:type_name -> google.protobuf.Timestamp
-	0,  // 21: casewire.connector.v1.CallContext.effect:type_name -> casewire.connector.v1.Effect
-	22, // 22: casewire.connector.v1.InvokeRequest.call:type_name -> casewire.connector.v1.CallContext
-	25, // 23: casewire.connector.v1.InvokeResponse.progress:type_name -> casewire.connector.v1.Progress
-	26, // 24: casewire.connector.v1.InvokeResponse.rows:type_name -> casewire.connector.v1.Rows
-	27, // 25: casewire.connector.v1.InvokeResponse.blob:type_name -> casewire.connector.v1.Blob
-	28, // 26: casewire.connector.v1.InvokeResponse.result:type_name -> casewire.connector.v1.Result
-	30, // 27: casewire.connector.v1.ConsumeRequest.open:type_name -> casewire.connector.v1.Open
-	31, // 28: casewire.connector.v1.ConsumeRequest.ack:type_name -> casewire.connector.v1.Ack
-	32, // 29: casewire.connector.v1.ConsumeRequest.stop:type_name -> casewire.connector.v1.Stop
-	33, // 30: casewire.connector.v1.ConsumeRequest.resolve:type_name -> casewire.connector.v1.Resolve
-	22, // 31: casewire.connector.v1.Open.call:type_name -> casewire.connector.v1.CallContext
-	3,  // 32: casewire.connector.v1.Open.mode:type_name -> casewire.connector.v1.ConsumeMode
-	34, // 33: casewire.connector.v1.Resolve.hints:type_name -> casewire.connector.v1.Hint
-	36, // 34: casewire.connector.v1.ConsumeResponse.batch:type_name -> casewire.connector.v1.Batch
-	37, // 35: casewire.connector.v1.ConsumeResponse.idle:type_name -> casewire.connector.v1.Idle
-	38, // 36: casewire.connector.v1.ConsumeResponse.outcome:type_name -> casewire.connector.v1.HintOutcome
-	40, // 37: casewire.connector.v1.Batch.events:type_name -> casewire.connector.v1.Event
-	39, // 38: casewire.connector.v1.Batch.rejected:type_name -> casewire.connector.v1.Rejected
-	49, // 39: casewire.connector.v1.Idle.next:type_name -> google.protobuf.Duration
-	40, // 40: casewire.connector.v1.HintOutcome.events:type_name -> casewire.connector.v1.Event
-	39, // 41: casewire.connector.v1.HintOutcome.rejected:type_name -> casewire.connector.v1.Rejected
-	50, // 42: casewire.connector.v1.Event.time:type_name -> google.protobuf.Timestamp
-	22, // 43: casewire.connector.v1.HandleWebhookRequest.call:type_name -> casewire.connector.v1.CallContext
-	46, // 44: casewire.connector.v1.HandleWebhookRequest.headers:type_name -> casewire.connector.v1.HandleWebhookRequest.HeadersEntry
-	47, // 45: casewire.connector.v1.HandleWebhookResponse.headers:type_name -> casewire.connector.v1.HandleWebhookResponse.HeadersEntry
-	40, // 46: casewire.connector.v1.HandleWebhookResponse.events:type_name -> casewire.connector.v1.Event
-	34, // 47: casewire.connector.v1.HandleWebhookResponse.hints:type_name -> casewire.connector.v1.Hint
-	48, // 48: casewire.connector.v1.HandleWebhookResponse.refused:type_name -> casewire.connector.v1.HandleWebhookResponse.RefusedEntry
-	49, // 49: casewire.connector.v1.DrainRequest.grace:type_name -> google.protobuf.Duration
-	4,  // 50: casewire.connector.v1.Failure.origin:type_name -> casewire.connector.v1.Origin
-	5,  // 51: casewire.connector.v1.Failure.side_effect:type_name -> casewire.connector.v1.SideEffect
-	7,  // 52: casewire.connector.v1.Connector.Describe:input_type -> casewire.connector.v1.DescribeRequest
-	14, // 53: casewire.connector.v1.Connector.Configure:input_type -> casewire.connector.v1.ConfigureRequest
-	19, // 54: casewire.connector.v1.Connector.Check:input_type -> casewire.connector.v1.CheckRequest
-	23, // 55: casewire.connector.v1.Connector.Invoke:input_type -> casewire.connector.v1.InvokeRequest
-	29, // 56: casewire.connector.v1.Connector.Consume:input_type -> casewire.connector.v1.ConsumeRequest
-	41, // 57: casewire.connector.v1.Connector.HandleWebhook:input_type -> casewire.connector.v1.HandleWebhookRequest
-	43, // 58: casewire.connector.v1.Connector.Drain:input_type -> casewire.connector.v1.DrainRequest
-	8,  // 59: casewire.connector.v1.Connector.Describe:output_type -> casewire.connector.v1.DescribeResponse
-	17, // 60: casewire.connector.v1.Connector.Configure:output_type -> casewire.connector.v1.ConfigureResponse
-	20, // 61: casewire.connector.v1.Connector.Check:output_type -> casewire.connector.v1.CheckResponse
-	24, // 62: casewire.connector.v1.Connector.Invoke:output_type -> casewire.connector.v1.InvokeResponse
-	35, // 63: casewire.connector.v1.Connector.Consume:output_type -> casewire.connector.v1.ConsumeResponse
-	42, // 64: casewire.connector.v1.Connector.HandleWebhook:output_type -> casewire.connector.v1.HandleWebhookResponse
-	44, // 65: casewire.connector.v1.Connector.Drain:output_type -> casewire.connector.v1.DrainResponse
-	59, // [59:66] is the sub-list for method output_type
-	52, // [52:59] is the sub-list for method input_type
-	52, // [52:52] is the sub-list for extension type_name
-	52, // [52:52] is the sub-list for extension extendee
-	0,  // [0:52] is the sub-list for field type_name
+	49, // 3: casewire.connector.v1.DescribeResponse.sunset:type_name -> google.protobuf.Timestamp
+	0,  // 4: casewire.connector.v1.Action.effect:type_name -> casewire.connector.v1.Effect
+	50, // 5: casewire.connector.v1.Action.resolve_window:type_name -> google.protobuf.Duration
+	11, // 6: casewire.connector.v1.Action.examples:type_name -> casewire.connector.v1.Example
+	49, // 7: casewire.connector.v1.Action.sunset:type_name -> google.protobuf.Timestamp
+	10, // 8: casewire.connector.v1.Action.effect_rules:type_name -> casewire.connector.v1.EffectRule
+	0,  // 9: casewire.connector.v1.EffectRule.effect:type_name -> casewire.connector.v1.Effect
+	50, // 10: casewire.connector.v1.Trigger.interval:type_name -> google.protobuf.Duration
+	13, // 11: casewire.connector.v1.Trigger.webhook:type_name -> casewire.connector.v1.WebhookRules
+	49, // 12: casewire.connector.v1.Trigger.sunset:type_name -> google.protobuf.Timestamp
+	6,  // 13: casewire.connector.v1.ConfigureRequest.host:type_name -> casewire.connector.v1.HostInfo
+	15, // 14: casewire.connector.v1.ConfigureRequest.upserts:type_name -> casewire.connector.v1.ConnectionConfig
+	16, // 15: casewire.connector.v1.ConnectionConfig.hooks:type_name -> casewire.connector.v1.HookEndpoint
+	18, // 16: casewire.connector.v1.ConfigureResponse.outcomes:type_name -> casewire.connector.v1.ConnectionOutcome
+	22, // 17: casewire.connector.v1.CheckRequest.call:type_name -> casewire.connector.v1.CallContext
+	21, // 18: casewire.connector.v1.CheckResponse.probes:type_name -> casewire.connector.v1.Probe
+	1,  // 19: casewire.connector.v1.Probe.status:type_name -> casewire.connector.v1.ProbeStatus
+	49, // 20: casewire.connector.v1.CallContext.deadline:type_name -> google.protobuf.Timestamp
+	2,  // 21: casewire.connector.v1.CallContext.mode:type_name -> casewire.connector.v1.Mode
+	49, // 22: casewire.connector.v1.CallContext.first_sent:type_name -> google.protobuf.Timestamp
+	0,  // 23: casewire.connector.v1.CallContext.effect:type_name -> casewire.connector.v1.Effect
+	22, // 24: casewire.connector.v1.InvokeRequest.call:type_name -> casewire.connector.v1.CallContext
+	25, // 25: casewire.connector.v1.InvokeResponse.progress:type_name -> casewire.connector.v1.Progress
+	26, // 26: casewire.connector.v1.InvokeResponse.rows:type_name -> casewire.connector.v1.Rows
+	27, // 27: casewire.connector.v1.InvokeResponse.blob:type_name -> casewire.connector.v1.Blob
+	28, // 28: casewire.connector.v1.InvokeResponse.result:type_name -> casewire.connector.v1.Result
+	30, // 29: casewire.connector.v1.ConsumeRequest.open:type_name -> casewire.connector.v1.Open
+	31, // 30: casewire.connector.v1.ConsumeRequest.ack:type_name -> casewire.connector.v1.Ack
+	32, // 31: casewire.connector.v1.ConsumeRequest.stop:type_name -> casewire.connector.v1.Stop
+	33, // 32: casewire.connector.v1.ConsumeRequest.resolve:type_name -> casewire.connector.v1.Resolve
+	22, // 33: casewire.connector.v1.Open.call:type_name -> casewire.connector.v1.CallContext
+	3,  // 34: casewire.connector.v1.Open.mode:type_name -> casewire.connector.v1.ConsumeMode
+	34, // 35: casewire.connector.v1.Resolve.hints:type_name -> casewire.connector.v1.Hint
+	36, // 36: casewire.connector.v1.ConsumeResponse.batch:type_name -> casewire.connector.v1.Batch
+	37, // 37: casewire.connector.v1.ConsumeResponse.idle:type_name -> casewire.connector.v1.Idle
+	38, // 38: casewire.connector.v1.ConsumeResponse.outcome:type_name -> casewire.connector.v1.HintOutcome
+	40, // 39: casewire.connector.v1.Batch.events:type_name -> casewire.connector.v1.Event
+	39, // 40: casewire.connector.v1.Batch.rejected:type_name -> casewire.connector.v1.Rejected
+	50, // 41: casewire.connector.v1.Idle.next:type_name -> google.protobuf.Duration
+	40, // 42: casewire.connector.v1.HintOutcome.events:type_name -> casewire.connector.v1.Event
+	39, // 43: casewire.connector.v1.HintOutcome.rejected:type_name -> casewire.connector.v1.Rejected
+	49, // 44: casewire.connector.v1.Event.time:type_name -> google.protobuf.Timestamp
+	22, // 45: casewire.connector.v1.HandleWebhookRequest.call:type_name -> casewire.connector.v1.CallContext
+	46, // 46: casewire.connector.v1.HandleWebhookRequest.headers:type_name -> casewire.connector.v1.HandleWebhookRequest.HeadersEntry
+	47, // 47: casewire.connector.v1.HandleWebhookResponse.headers:type_name -> casewire.connector.v1.HandleWebhookResponse.HeadersEntry
+	40, // 48: casewire.connector.v1.HandleWebhookResponse.events:type_name -> casewire.connector.v1.Event
+	34, // 49: casewire.connector.v1.HandleWebhookResponse.hints:type_name -> casewire.connector.v1.Hint
+	48, // 50: casewire.connector.v1.HandleWebhookResponse.refused:type_name -> casewire.connector.v1.HandleWebhookResponse.RefusedEntry
+	50, // 51: casewire.connector.v1.DrainRequest.grace:type_name -> google.protobuf.Duration
+	4,  // 52: casewire.connector.v1.Failure.origin:type_name -> casewire.connector.v1.Origin
+	5,  // 53: casewire.connector.v1.Failure.side_effect:type_name -> casewire.connector.v1.SideEffect
+	7,  // 54: casewire.connector.v1.Connector.Describe:input_type -> casewire.connector.v1.DescribeRequest
+	14, // 55: casewire.connector.v1.Connector.Configure:input_type -> casewire.connector.v1.ConfigureRequest
+	19, // 56: casewire.connector.v1.Connector.Check:input_type -> casewire.connector.v1.CheckRequest
+	23, // 57: casewire.connector.v1.Connector.Invoke:input_type -> casewire.connector.v1.InvokeRequest
+	29, // 58: casewire.connector.v1.Connector.Consume:input_type -> casewire.connector.v1.ConsumeRequest
+	41, // 59: casewire.connector.v1.Connector.HandleWebhook:input_type -> casewire.connector.v1.HandleWebhookRequest
+	43, // 60: casewire.connector.v1.Connector.Drain:input_type -> casewire.connector.v1.DrainRequest
+	8,  // 61: casewire.connector.v1.Connector.Describe:output_type -> casewire.connector.v1.DescribeResponse
+	17, // 62: casewire.connector.v1.Connector.Configure:output_type -> casewire.connector.v1.ConfigureResponse
+	20, // 63: casewire.connector.v1.Connector.Check:output_type -> casewire.connector.v1.CheckResponse
+	24, // 64: casewire.connector.v1.Connector.Invoke:output_type -> casewire.connector.v1.InvokeResponse
+	35, // 65: casewire.connector.v1.Connector.Consume:output_type -> casewire.connector.v1.ConsumeResponse
+	42, // 66: casewire.connector.v1.Connector.HandleWebhook:output_type -> casewire.connector.v1.HandleWebhookResponse
+	44, // 67: casewire.connector.v1.Connector.Drain:output_type -> casewire.connector.v1.DrainResponse
+	61, // [61:68] is the sub-list for method output_type
+	54, // [54:61] is the sub-list for method input_type
+	54, // [54:54] is the sub-list for extension type_name
+	54, // [54:54] is the sub-list for extension extendee
+	0,  // [0:54] is the sub-list for field type_name
 }
 
 func init() { file_casewire_connector_v1_connector_proto_init() }

@@ -5,6 +5,7 @@ package plugintest
 import (
 	"context"
 	"net"
+	"sync"
 	"testing"
 
 	"google.golang.org/grpc"
@@ -19,6 +20,14 @@ import (
 // logged by the test and answered as INTERNAL, as it would be by a process. The end waits for handlers: one that ignores its
 // context hangs the test.
 func Join(tb testing.TB, srv connectorv1.ConnectorServer) connectorv1.ConnectorClient {
+	tb.Helper()
+	conn, _ := Start(tb, srv)
+	return connectorv1.NewConnectorClient(conn)
+}
+
+// Start is Join for a test that ends the connector itself: end breaks every call that is open, as the death of a process
+// would, waits for the handlers, and may be called twice. It is called when the test ends.
+func Start(tb testing.TB, srv connectorv1.ConnectorServer) (conn *grpc.ClientConn, end func()) {
 	tb.Helper()
 	lis := bufconn.Listen(1 << 20)
 	s := plugin.NewServer(srv, func(method string, value any, stack []byte) {
@@ -37,12 +46,13 @@ func Join(tb testing.TB, srv connectorv1.ConnectorServer) connectorv1.ConnectorC
 	if err != nil {
 		tb.Fatalf("dial the connector: %v", err)
 	}
-	tb.Cleanup(func() {
+	end = sync.OnceFunc(func() {
 		if err := conn.Close(); err != nil {
 			tb.Errorf("close the client: %v", err)
 		}
 		s.Stop()
 		<-done
 	})
-	return connectorv1.NewConnectorClient(conn)
+	tb.Cleanup(end)
+	return conn, end
 }

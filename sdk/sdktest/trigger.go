@@ -25,56 +25,111 @@ type Page struct {
 // until it has caught up, and acknowledges each page. On an error the pages before it are returned too.
 func (h *Harness) Poll(ctx context.Context, trigger string, cursor any) ([]Page, error) {
 	h.t.Helper()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	stream, err := h.c.Consume(ctx)
-	if err != nil {
-		return nil, h.fail(err)
-	}
-	err = stream.Send(&connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Open{Open: &connectorv1.Open{
-		Call: h.context(), Trigger: trigger, Mode: connectorv1.ConsumeMode_CONSUME_MODE_POLL, Cursor: encode(h.t, cursor, false),
-	}}})
-	if err != nil && !errors.Is(err, io.EOF) {
-		return nil, h.fail(err)
-	}
 	var pages []Page
 	caughtUp := false
-	for seq := uint64(1); ; {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			if !caughtUp {
-				h.t.Errorf("%s: the poll ended well without saying that it has caught up", trigger)
-			}
-			return pages, nil
-		}
-		if err != nil {
-			return pages, h.fail(err)
-		}
-		b := m.GetBatch()
-		if b == nil {
-			continue
-		}
-		if b.GetSeq() != seq {
-			h.t.Errorf("%s: batch %d came where %d was expected", trigger, b.GetSeq(), seq)
-		}
-		seq++
-		h.keep(b.GetConnectionState())
+	err := h.consume(ctx, trigger, connectorv1.ConsumeMode_CONSUME_MODE_POLL, cursor, func(b *connectorv1.Batch) bool {
 		caughtUp = caughtUp || b.GetCaughtUp()
 		if !b.GetCaughtUp() || len(b.GetEvents())+len(b.GetRejected()) > 0 {
-			pages = append(pages, Page{Events: h.events(b.GetEvents()), Rejected: rejected(b.GetRejected()), Cursor: b.GetCursor()})
+			pages = append(pages, h.page(b))
 		}
-		ack := &connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Ack{Ack: &connectorv1.Ack{Through: b.GetSeq()}}}
-		if err := stream.Send(ack); err != nil && !errors.Is(err, io.EOF) {
-			return pages, h.fail(err)
+		return true
+	}, nil)
+	if err == nil && !caughtUp {
+		h.t.Errorf("%s: the poll ended well without saying that it has caught up", trigger)
+	}
+	return pages, err
+}
+
+func (h *Harness) page(b *connectorv1.Batch) Page {
+	h.t.Helper()
+	return Page{Events: h.events(b.GetEvents()), Rejected: rejected(b.GetRejected()), Cursor: b.GetCursor()}
+}
+
+// Stream keeps a trigger's stream open from cursor (see Poll) and hands its pages to on as they come. A page for which on
+// returns true is acknowledged, and the stream goes on; false stops it as a host does when it ends, without acknowledging
+// that page. Idle, if not nil, is told of each Idle: its error, or nil; false stops the stream too. The error is nil when
+// the stream was stopped, or was ended by the connector without an error.
+func (h *Harness) Stream(ctx context.Context, trigger string, cursor any, on func(Page) bool, idle func(error) bool) error {
+	h.t.Helper()
+	return h.consume(ctx, trigger, connectorv1.ConsumeMode_CONSUME_MODE_STREAM, cursor, func(b *connectorv1.Batch) bool {
+		return on(h.page(b))
+	}, idle)
+}
+
+func (h *Harness) consume(ctx context.Context, trigger string, mode connectorv1.ConsumeMode, cursor any,
+	on func(*connectorv1.Batch) bool, idle func(error) bool,
+) error {
+	h.t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	client, err := h.client(ctx)
+	if err != nil {
+		return h.fail(err)
+	}
+	stream, err := client.Consume(ctx)
+	if err != nil {
+		return h.fail(err)
+	}
+	send := func(r *connectorv1.ConsumeRequest) error {
+		if err := stream.Send(r); err != nil && !errors.Is(err, io.EOF) { // at EOF, Recv has the reason
+			return h.fail(err)
+		}
+		return nil
+	}
+	err = send(&connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Open{Open: &connectorv1.Open{
+		Call: h.context(), Trigger: trigger, Mode: mode, Cursor: encode(h.t, cursor, false),
+	}}})
+	stopped := false
+	for seq := uint64(1); err == nil; {
+		m, rerr := stream.Recv()
+		if errors.Is(rerr, io.EOF) {
+			return nil
+		}
+		if rerr != nil {
+			return h.fail(rerr)
+		}
+		on, b := on, m.GetBatch()
+		if b == nil {
+			fault := asError(plugin.UnmarshalStatus(m.GetIdle().GetStatus()))
+			if fault != nil {
+				h.watch("an idle message", fault.Error())
+			}
+			if m.GetIdle() == nil || idle == nil || stopped || idle(fault) {
+				continue
+			}
+			on = func(*connectorv1.Batch) bool { return false }
+		} else {
+			if b.GetSeq() != seq {
+				h.t.Errorf("%s: batch %d came where %d was expected", trigger, b.GetSeq(), seq)
+			}
+			seq++
+		}
+		switch {
+		case stopped:
+		case on(b):
+			h.keep(b.GetConnectionState())
+			err = send(&connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Ack{Ack: &connectorv1.Ack{Through: b.GetSeq()}}})
+		default:
+			stopped = true
+			err = send(&connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Stop{Stop: &connectorv1.Stop{}}})
 		}
 	}
+	return err
+}
+
+// asError keeps a nil *sdk.Error from becoming a non-nil error.
+func asError(e *sdk.Error) error {
+	if e == nil {
+		return nil
+	}
+	return e
 }
 
 // Hook hands a trigger one inbound request.
 func (h *Harness) Hook(ctx context.Context, trigger string, req *sdk.HookRequest) (*sdk.HookResponse, error) {
 	h.t.Helper()
 	in := &connectorv1.HandleWebhookRequest{
-		Call: h.context(), Trigger: trigger, Method: req.Method, Path: req.Path, Query: req.Query, Body: req.Body,
+		Trigger: trigger, Method: req.Method, Path: req.Path, Query: req.Query, Body: req.Body,
 		RemoteAddr: req.RemoteAddr, Headers: map[string]string{},
 	}
 	if in.GetMethod() == "" {
@@ -83,7 +138,12 @@ func (h *Harness) Hook(ctx context.Context, trigger string, req *sdk.HookRequest
 	for k := range req.Header {
 		in.Headers[k] = req.Header.Get(k)
 	}
-	resp, err := h.c.HandleWebhook(ctx, in)
+	client, err := h.client(ctx)
+	if err != nil {
+		return nil, h.fail(err)
+	}
+	in.Call = h.context()
+	resp, err := client.HandleWebhook(ctx, in)
 	if err != nil {
 		return nil, h.fail(err)
 	}
@@ -119,7 +179,11 @@ type Outcome struct {
 // Resolve looks hints up and returns one outcome for each, in the order of the hints.
 func (h *Harness) Resolve(ctx context.Context, trigger string, hints ...sdk.Hint) ([]Outcome, error) {
 	h.t.Helper()
-	stream, err := h.c.Consume(ctx)
+	client, err := h.client(ctx)
+	if err != nil {
+		return nil, h.fail(err)
+	}
+	stream, err := client.Consume(ctx)
 	if err != nil {
 		return nil, h.fail(err)
 	}

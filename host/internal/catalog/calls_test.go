@@ -97,8 +97,15 @@ func TestInvokeAnswers(t *testing.T) {
 		"two results":         {"echo", func(s srv) error { return errors.Join(result(s, []byte(`1`)), result(s, []byte(`2`))) }, "", codes.Internal, "after the result"},
 		"panic":               {"echo", func(srv) error { panic("oops") }, "", codes.Internal, "panicked: oops"},
 		"blob": {"echo", func(s srv) error {
-			return errors.Join(s.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Blob{Blob: &connectorv1.Blob{}}}), result(s, nil))
-		}, "", codes.Unimplemented, "takes none"},
+			return errors.Join(sendBlob(s, "a", "hel", false), sendRows(s, "1\n", 1), sendBlob(s, "", "lo", true), sendBlob(s, "b", "", true), result(s, []byte(`{"n":1}`)))
+		}, `{"rows":[1],"blobs":[{"name":"a","media_type":"text/plain","size":5,"sha256":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","data":"aGVsbG8="},` +
+			`{"name":"b","media_type":"text/plain","size":0,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","data":""}],"n":1}`, codes.OK, ""},
+		"blob without end":   {"echo", func(s srv) error { return errors.Join(sendBlob(s, "a", "x", false), result(s, nil)) }, "", codes.Internal, "a file without an end"},
+		"blob without name":  {"echo", func(s srv) error { return errors.Join(sendBlob(s, "", "x", true), result(s, nil)) }, "", codes.Internal, "a file without a name"},
+		"blob piece too big": {"echo", func(s srv) error { return sendBlob(s, "a", strings.Repeat("x", plugin.MaxBlobPiece+1), true) }, "", codes.OutOfRange, "a piece of a file"},
+		"blobs twice": {"echo", func(s srv) error {
+			return errors.Join(sendBlob(s, "a", "x", true), result(s, []byte(`{"blobs":1}`)))
+		}, "", codes.Internal, `has a property "blobs"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -151,7 +158,7 @@ func TestInvokeStreamsToItsReceiver(t *testing.T) {
 		return errors.Join(
 			s.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Progress{Progress: &connectorv1.Progress{Done: 1}}}),
 			sendRows(s, "1\n2\n", 2),
-			s.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Blob{Blob: &connectorv1.Blob{Name: "f"}}}),
+			s.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Blob{Blob: &connectorv1.Blob{Name: "f", Last: true}}}),
 			result(s, []byte(`{"n":2}`)))
 	}
 	c, _ := script(t, send)
@@ -167,6 +174,50 @@ func TestInvokeStreamsToItsReceiver(t *testing.T) {
 	_, err = c.Invoke(t.Context(), catalog.Invocation{Connection: "a", Action: "rows"}, func(*connectorv1.InvokeResponse) error { return full })
 	if e := wantError(t, err); !errors.Is(e, full) || e.Origin != plugin.OriginHost || e.SideEffect != plugin.EffectUnknown {
 		t.Errorf("got %+v", e)
+	}
+}
+
+func sendBlob(s connectorv1.Connector_InvokeServer, name, data string, last bool) error {
+	return s.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Blob{
+		Blob: &connectorv1.Blob{Name: name, MediaType: "text/plain", Data: []byte(data), Last: last},
+	}})
+}
+
+// Of a large file, and of many, an output shows what they are and not what is in them.
+func TestLargeBlobsAreNotShownInPlace(t *testing.T) {
+	t.Parallel()
+	piece := strings.Repeat("x", plugin.MaxInlineBlob)
+	c, _ := script(t, func(_ *connectorv1.InvokeRequest, s connectorv1.Connector_InvokeServer) error {
+		errs := []error{sendBlob(s, "large", piece, false), sendBlob(s, "", "y", true)}
+		for range 5 {
+			errs = append(errs, sendBlob(s, "full", piece, true))
+		}
+		return errors.Join(append(errs, result(s, nil))...)
+	})
+	out, err := c.Invoke(t.Context(), catalog.Invocation{Connection: "a", Action: "echo"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got struct {
+		Blobs []struct {
+			Size int
+			Data []byte
+		}
+	}
+	if err := json.Unmarshal(out, &got); err != nil || len(got.Blobs) != 6 {
+		t.Fatalf("%d files, %v", len(got.Blobs), err)
+	}
+	for i, b := range got.Blobs {
+		wantSize, wantData := plugin.MaxInlineBlob, plugin.MaxInlineBlob
+		if i == 0 {
+			wantSize, wantData = plugin.MaxInlineBlob+1, 0
+		}
+		if i == 5 {
+			wantData = 0 // a megabyte in all is enough
+		}
+		if b.Size != wantSize || len(b.Data) != wantData {
+			t.Errorf("file %d: size %d, %d bytes shown", i, b.Size, len(b.Data))
+		}
 	}
 }
 

@@ -261,3 +261,49 @@ func TestResolveManyLargeHints(t *testing.T) {
 		t.Errorf("got %d, %v", len(out), err)
 	}
 }
+
+// A stream stays open until the caller has enough; signs of life in between reach it, and what ends the stream does too.
+func TestStream(t *testing.T) {
+	t.Parallel()
+	ended := make(chan error, 1)
+	c, _ := trigger(t, func(o *connectorv1.Open, s consumeServer) error {
+		if o.GetMode() != connectorv1.ConsumeMode_CONSUME_MODE_STREAM || string(o.GetCursor()) != "start" {
+			return fmt.Errorf("opened with %v", o)
+		}
+		idle := func(e *plugin.Error) error {
+			m := &connectorv1.Idle{}
+			if e != nil {
+				m.Status = plugin.MarshalStatus(e)
+			}
+			return s.Send(&connectorv1.ConsumeResponse{Kind: &connectorv1.ConsumeResponse_Idle{Idle: m}})
+		}
+		err := errors.Join(idle(nil), idle(plugin.Errorf(codes.Unavailable, "hung up")), sendBatch(s, &connectorv1.Batch{Seq: 1, Cursor: []byte("c1")}))
+		if m, rerr := s.Recv(); m.GetAck().GetThrough() != 1 {
+			err = errors.Join(err, fmt.Errorf("got %v, %w", m, rerr))
+		}
+		if err == nil {
+			<-s.Context().Done()
+		}
+		ended <- err
+		return s.Context().Err()
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	var said []string
+	err := c.Stream(ctx, "a", "alerts", []byte("start"), func(_ context.Context, b *connectorv1.Batch) error {
+		said = append(said, string(b.GetCursor()))
+		time.AfterFunc(10*time.Millisecond, cancel)
+		return nil
+	}, func(e *plugin.Error) {
+		if e == nil {
+			said = append(said, "alive")
+			return
+		}
+		said = append(said, e.Message)
+	})
+	if err == nil || ctx.Err() == nil || strings.Join(said, ", ") != "alive, hung up, c1" {
+		t.Errorf("got %v, %v", said, err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}

@@ -42,7 +42,8 @@ var (
 )
 
 // Invoke runs an action and returns its output. With onEvent, every Progress, Rows and Blob is handed to it as it comes,
-// and its error ends the call; without, rows are gathered into the output's property "rows". Errors are *plugin.Error.
+// and its error ends the call; without, rows are gathered into the output's property "rows" and files into "blobs", whose data is in place up to
+// plugin.MaxInlineBlob. Errors are *plugin.Error.
 func (c *Catalog) Invoke(ctx context.Context, inv Invocation, onEvent func(*connectorv1.InvokeResponse) error) (json.RawMessage, error) {
 	for replayed := false; ; replayed = true {
 		cn, in, err := c.acquire(ctx, inv.Connection)
@@ -74,6 +75,7 @@ type receiver struct {
 	a         attempt
 	delivered bool // something was handed to onEvent
 	rows      rows
+	blobs     blobs
 }
 
 func (r *receiver) invoke(ctx context.Context, cn *conn, inv *Invocation) (json.RawMessage, *plugin.Error) {
@@ -91,6 +93,7 @@ func (r *receiver) invoke(ctx context.Context, cn *conn, inv *Invocation) (json.
 	}
 	r.rows.wanted = action.GetRows()
 	r.rows.maxRows = inv.MaxRows
+	r.blobs.wanted = action.GetBlobs()
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream whatever happens
@@ -142,9 +145,7 @@ func (r *receiver) receive(ctx context.Context, s grpc.ClientStream) (*connector
 				return nil, e
 			}
 		case *connectorv1.InvokeResponse_Blob:
-			if r.onEvent == nil {
-				e := hostError(codes.Unimplemented, "%s: it answers with a file, and this caller takes none", r.a.what())
-				e.SideEffect = plugin.EffectUnknown
+			if e := r.takeBlob(k.Blob); e != nil {
 				return nil, e
 			}
 		default:
@@ -160,6 +161,9 @@ func (r *receiver) receive(ctx context.Context, s grpc.ClientStream) (*connector
 	if result == nil {
 		return nil, r.in.lie(r.a, codes.Internal, "it ended without a result")
 	}
+	if r.blobs.open {
+		return nil, r.in.lie(r.a, codes.Internal, "a file without an end")
+	}
 	return result, nil
 }
 
@@ -173,14 +177,20 @@ func (r *receiver) output(out []byte, limit uint64) (json.RawMessage, *plugin.Er
 	} else if !validJSON(out) {
 		return nil, r.in.lie(r.a, codes.Internal, "the output is not JSON")
 	}
-	if r.onEvent != nil || !r.rows.wanted && r.rows.count == 0 {
+	if r.onEvent != nil {
 		return out, nil
 	}
-	joined, err := r.rows.join(out)
+	var err error
+	if r.blobs.wanted || len(r.blobs.list) > 0 {
+		out, err = r.blobs.join(out)
+	}
+	if err == nil && (r.rows.wanted || r.rows.count > 0) {
+		out, err = r.rows.join(out)
+	}
 	if err != nil {
 		return nil, r.in.lie(r.a, codes.Internal, "%v", err)
 	}
-	return joined, nil
+	return out, nil
 }
 
 // validJSON is stricter than encoding/json about UTF-8. Names that are there twice are let through: vendors do that.

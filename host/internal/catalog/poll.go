@@ -16,13 +16,29 @@ import (
 // batch's rejected objects, so that one of them does not hold up all others. Errors are *plugin.Error; one of on is the
 // cause of what Poll returns. What was acknowledged stays so whatever Poll returns.
 func (c *Catalog) Poll(ctx context.Context, connection, trigger string, cursor []byte, on func(context.Context, *connectorv1.Batch) error) error {
+	return c.consume(ctx, consumption{
+		connection: connection, trigger: trigger, cursor: cursor, on: on, verb: "poll of ",
+		mode: connectorv1.ConsumeMode_CONSUME_MODE_POLL,
+	})
+}
+
+// consumption is what a poll or a stream asks for.
+type consumption struct {
+	verb, connection, trigger string
+	mode                      connectorv1.ConsumeMode
+	cursor                    []byte
+	on                        func(context.Context, *connectorv1.Batch) error
+	idle                      func(*plugin.Error) // may be nil
+}
+
+func (c *Catalog) consume(ctx context.Context, w consumption) error {
 	for replayed := false; ; replayed = true {
-		cn, in, e := c.acquire(ctx, connection)
+		cn, in, e := c.acquire(ctx, w.connection)
 		if e != nil {
 			return e
 		}
-		p := poll{in: in, cn: cn, a: attempt{verb: "poll of " + trigger, connection: connection, harmless: true}}
-		e = p.run(ctx, trigger, cursor, on)
+		p := poll{in: in, cn: cn, a: attempt{verb: w.verb + w.trigger, connection: w.connection, harmless: true}}
+		e = p.run(ctx, w)
 		if e != nil && e.Reason == plugin.ReasonConfigMismatch && !replayed && p.seq == 0 {
 			e = in.sup.replay(ctx, in, cn)
 			in.leave()
@@ -43,7 +59,7 @@ type poll struct {
 	seq uint64 // of the last batch
 }
 
-func (p *poll) run(ctx context.Context, trigger string, cursor []byte, on func(context.Context, *connectorv1.Batch) error) *plugin.Error {
+func (p *poll) run(ctx context.Context, w consumption) *plugin.Error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := p.in.client.Consume(ctx)
@@ -51,7 +67,7 @@ func (p *poll) run(ctx context.Context, trigger string, cursor []byte, on func(c
 		return p.in.failure(ctx, p.a, err)
 	}
 	p.a.sent = true
-	open := &connectorv1.Open{Call: newCall(ctx, p.cn), Trigger: trigger, Mode: connectorv1.ConsumeMode_CONSUME_MODE_POLL, Cursor: cursor}
+	open := &connectorv1.Open{Call: newCall(ctx, p.cn), Trigger: w.trigger, Mode: w.mode, Cursor: w.cursor}
 	// A failed send says nothing; the reason comes with Recv.
 	if err := s.Send(&connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Open{Open: open}}); err != nil && !errors.Is(err, io.EOF) {
 		return p.in.failure(ctx, p.a, err)
@@ -68,7 +84,7 @@ func (p *poll) run(ctx context.Context, trigger string, cursor []byte, on func(c
 		switch k := m.GetKind().(type) {
 		case *connectorv1.ConsumeResponse_Batch:
 			fault = nil
-			if e := p.take(ctx, k.Batch, on); e != nil {
+			if e := p.take(ctx, k.Batch, w.on); e != nil {
 				return e
 			}
 			ack := &connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Ack{Ack: &connectorv1.Ack{Through: p.seq}}}
@@ -76,10 +92,12 @@ func (p *poll) run(ctx context.Context, trigger string, cursor []byte, on func(c
 				return p.in.failure(ctx, p.a, err)
 			}
 		case *connectorv1.ConsumeResponse_Idle:
-			// A fault that the trigger waits out. If the poll ends without another batch, that is why.
-			if e := plugin.UnmarshalStatus(k.Idle.GetStatus()); e != nil {
-				fault = e
-				p.in.sup.log.Warn("trigger waits out a fault", "connection", p.cn.spec.Name, "trigger", trigger, "error", e)
+			// A fault that the trigger waits out. If it ends without another sign of life, that is why.
+			if fault = plugin.UnmarshalStatus(k.Idle.GetStatus()); fault != nil {
+				p.in.sup.log.Warn("trigger waits out a fault", "connection", p.cn.spec.Name, "trigger", w.trigger, "error", fault)
+			}
+			if w.idle != nil {
+				w.idle(fault)
 			}
 		}
 	}

@@ -2,7 +2,7 @@ package catalog
 
 import (
 	"bytes"
-	"errors"
+	"fmt"
 
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/grpc/codes"
@@ -59,23 +59,33 @@ func (r *receiver) takeRows(chunk *connectorv1.Rows) *plugin.Error {
 
 // join makes the rows a property of an output, which is a JSON object or null and valid.
 func (r *rows) join(out []byte) ([]byte, error) {
+	return withProperty(out, "rows", "the rows", []byte("["), r.buf.Bytes(), []byte("]"))
+}
+
+// withProperty adds to a valid output, an object or null, a property of what was streamed beside it.
+func withProperty(out []byte, name, what string, value ...[]byte) ([]byte, error) {
 	out = bytes.TrimSpace(out)
 	rest := []byte("}")
 	if string(out) != "null" {
 		if out[0] != '{' {
-			return nil, errors.New("the output of an action with rows is not an object")
+			return nil, fmt.Errorf("the output of an action with %s is not an object", name)
 		}
-		if has, err := hasName(out, "rows"); err != nil || has {
-			return nil, errors.New(`the output has a property "rows" beside the rows`)
+		if has, err := hasName(out, name); err != nil || has {
+			return nil, fmt.Errorf("the output has a property %q beside %s", name, what)
 		}
 		if rest = bytes.TrimSpace(out[1:]); rest[0] != '}' {
 			rest = append([]byte(","), rest...)
 		}
 	}
-	joined := make([]byte, 0, len(`{"rows":[]`)+r.buf.Len()+len(rest))
-	joined = append(joined, `{"rows":[`...)
-	joined = append(joined, r.buf.Bytes()...)
-	joined = append(joined, ']')
+	size := len(name) + 4 + len(rest)
+	for _, v := range value {
+		size += len(v)
+	}
+	joined := make([]byte, 0, size)
+	joined = append(append(append(joined, `{"`...), name...), `":`...)
+	for _, v := range value {
+		joined = append(joined, v...)
+	}
 	return append(joined, rest...), nil
 }
 

@@ -20,8 +20,8 @@ type Extra struct {
 	Schema []byte
 }
 
-// SchemaWith returns the schema of an object type with one more required property.
-func (p *Plan) SchemaWith(x Extra) []byte { return p.write(&x) }
+// SchemaWith returns the schema of an object type with more required properties.
+func (p *Plan) SchemaWith(x ...Extra) []byte { return p.write(x) }
 
 // Fragment returns the schema without the dialect, to stand inside another.
 func (p *Plan) Fragment() []byte {
@@ -30,7 +30,7 @@ func (p *Plan) Fragment() []byte {
 	return w.b.Bytes()
 }
 
-func (p *Plan) write(x *Extra) []byte {
+func (p *Plan) write(x []Extra) []byte {
 	w := writer{use: p.use}
 	w.open()
 	w.key("$schema")
@@ -78,7 +78,7 @@ func (w *writer) node(n *node, f *field) {
 	w.b.WriteByte('}')
 }
 
-func (w *writer) body(n *node, f *field, x *Extra) {
+func (w *writer) body(n *node, f *field, x []Extra) {
 	nullable := false
 	if n.kind == kindPtr {
 		// An output's pointer that is not left out when nil can be null.
@@ -111,7 +111,7 @@ func (w *writer) body(n *node, f *field, x *Extra) {
 	case kindObject:
 		w.object(n, x)
 	case kindMap:
-		if x != nil {
+		if len(x) > 0 {
 			w.extra(x)
 		}
 		w.key("additionalProperties")
@@ -120,7 +120,7 @@ func (w *writer) body(n *node, f *field, x *Extra) {
 		w.key("items")
 		w.node(n.elem, nil)
 	case kindRaw, kindAny, kindCustom:
-		if x != nil {
+		if len(x) > 0 {
 			w.member("type", "object")
 			w.extra(x)
 		}
@@ -144,15 +144,19 @@ func (w *writer) body(n *node, f *field, x *Extra) {
 // durationPattern describes what time.ParseDuration takes, signs apart.
 const durationPattern = `^([0-9]+(\.[0-9]+)?(ns|us|µs|ms|s|m|h))+$`
 
-func (w *writer) extra(x *Extra) {
+func (w *writer) extra(xs []Extra) {
 	w.key("properties")
 	w.open()
-	w.member(x.Name, json.RawMessage(x.Schema))
+	var required []string
+	for _, x := range xs {
+		w.member(x.Name, json.RawMessage(x.Schema))
+		required = append(required, x.Name)
+	}
 	w.b.WriteByte('}')
-	w.member("required", []string{x.Name})
+	w.member("required", required)
 }
 
-func (w *writer) object(n *node, x *Extra) {
+func (w *writer) object(n *node, xs []Extra) {
 	if slices.Contains(w.stack, n) {
 		return // a type that contains itself: an object, and no more is said
 	}
@@ -169,7 +173,7 @@ func (w *writer) object(n *node, x *Extra) {
 			required = append(required, f.name)
 		}
 	}
-	if x != nil {
+	for _, x := range xs {
 		w.member(x.Name, json.RawMessage(x.Schema))
 		required = append(required, x.Name)
 	}
