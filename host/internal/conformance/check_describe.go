@@ -169,14 +169,14 @@ var describeChecks = []check{
 		}),
 	},
 	{
-		"describe.effects", "Every action declares its effect, and only keyed ones a resolve window.",
+		"describe.effects", "Every action declares its effect, and only those that are or can be keyed a resolve window.",
 		"Say read, idempotent, keyed or unsafe: the host decides by it what may be repeated.",
 		inDescription(func(d *connectorv1.DescribeResponse, fault func(string, ...any)) {
 			for _, a := range d.GetActions() {
 				if a.GetEffect() < connectorv1.Effect_EFFECT_READ || a.GetEffect() > connectorv1.Effect_EFFECT_UNSAFE {
 					fault("action %q declares %v", a.GetName(), a.GetEffect())
 				}
-				if w := a.GetResolveWindow(); w.AsDuration() < 0 || w.AsDuration() > 0 && a.GetEffect() != connectorv1.Effect_EFFECT_KEYED {
+				if w := a.GetResolveWindow(); w.AsDuration() < 0 || w.AsDuration() > 0 && a.GetEffect() != connectorv1.Effect_EFFECT_KEYED && !a.GetEffectByCaller() {
 					fault("action %q has a resolve window of %v", a.GetName(), w.AsDuration())
 				}
 			}

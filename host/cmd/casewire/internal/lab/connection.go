@@ -27,6 +27,10 @@ func (w *World) Connection(connector string, token bool) (json.RawMessage, error
 			"index_lag": w.indexLag.String(),
 		},
 		"thehive": {"base_url": w.hiveURL, "api_key": w.hiveKey},
+		"http": {
+			"base_url": w.webURL, "auth": map[string]any{"bearer": rand.Text()},
+			"webhook": map[string]any{"header": map[string]any{"name": "X-Secret", "value": rand.Text()}},
+		},
 	}
 	config, ok := configs[connector]
 	if !ok {
@@ -52,6 +56,8 @@ func (w *World) Inputs(connector string) (map[string]json.RawMessage, error) {
 		in["alert.get"] = fmt.Appendf(nil, `{"alert":%q}`, alerts[0].ID)
 		in["alert.update"] = fmt.Appendf(nil, `{"alert":%q,"status":"inProgress"}`, alerts[0].ID)
 		in["alert.comment"] = fmt.Appendf(nil, `{"alert":%q,"text":"Casewire was here."}`, alerts[0].ID)
+	case "http":
+		in["request"] = json.RawMessage(`{"method":"POST","path":"/things","json":{"a":1}}`)
 	case "jira":
 		in["issue.search"] = json.RawMessage(`{"jql":"project = SOC"}`)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"os"
@@ -44,6 +45,7 @@ type World struct {
 	dir                         string
 	listen                      string
 	azureURL, jiraURL, hiveURL  string
+	webURL                      string // of an API that says yes to everything
 	jiraToken, hiveKey, project string
 	indexLag                    time.Duration
 	stop                        []func()
@@ -74,7 +76,7 @@ func New(dir string, o Options) (w *World, err error) {
 	for _, s := range []struct {
 		h   http.Handler
 		url *string
-	}{{w.Azure, &w.azureURL}, {w.Jira, &w.jiraURL}, {w.Hive, &w.hiveURL}} {
+	}{{w.Azure, &w.azureURL}, {w.Jira, &w.jiraURL}, {w.Hive, &w.hiveURL}, {http.HandlerFunc(yes), &w.webURL}} {
 		url, stop, err := Serve(s.h)
 		if err != nil {
 			return nil, err
@@ -90,6 +92,13 @@ func New(dir string, o Options) (w *World, err error) {
 	w.indexLag = 2*o.JiraIndexLag + 2*time.Second
 	w.cannedRows()
 	return w, nil
+}
+
+// yes is an API that takes whatever it is sent.
+func yes(rw http.ResponseWriter, r *http.Request) {
+	_, _ = io.Copy(io.Discard, http.MaxBytesReader(rw, r.Body, 4<<20)) // what there is of it
+	rw.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(rw, `{"ok":true}`)
 }
 
 // Close stops the fakes.
