@@ -29,7 +29,7 @@ func NewServer(srv connectorv1.ConnectorServer, onPanic PanicFunc, opts ...grpc.
 
 // streamWorkers is how many calls are served by goroutines that stay, whose stacks have grown to what a call needs; those
 // beyond get one of their own.
-const streamWorkers = 32
+const streamWorkers = 64
 
 // ServerOptions are what every connector's gRPC server runs with: the size limits, and interceptors that encode errors
 // with ToError, turn a panic into INTERNAL, and an oversize answer into OUT_OF_RANGE.

@@ -196,9 +196,23 @@ func isTraceParent(s string) bool {
 	return strings.Trim(strings.Join(p, ""), "0123456789abcdef") == ""
 }
 
-// data reads the data once: the decoder refuses duplicate names and bad UTF-8 everywhere, and the head is looked at as it
-// goes by.
+// data reads the data once: duplicate names and bad UTF-8 are refused everywhere, and the head is looked at as it goes by.
 func (c *checker) data(e *Event) {
+	var room [32]member
+	h := headValues{members: room[:0]}
+	named := true
+	if strictMembers(e.Data, func(name, value []byte) {
+		named = named && isAttributeName(name)
+		h.take(name, value)
+	}) && named {
+		c.head(e, &h)
+		return
+	}
+	c.slowly(e)
+}
+
+// slowly reads data that is unusual or wrong, and says what is wrong.
+func (c *checker) slowly(e *Event) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(e.Data))
 	tok, err := d.ReadToken()
 	if err != nil {
@@ -216,11 +230,11 @@ func (c *checker) data(e *Event) {
 			c.addf("data is not strict JSON: %w", err)
 			return
 		}
-		if !isAttributeName(name) {
+		if !isAttributeName(name[1 : len(name)-1]) {
 			c.addf("data: %s is no name of an OCSF attribute (lower-case letters, digits and _)", clip(string(name)))
 		}
-		n := string(name[1 : len(name)-1])
 		// The decoder's buffer is only good until the next read.
+		n := bytes.Clone(name[1 : len(name)-1])
 		v, err := d.ReadValue()
 		if err != nil {
 			c.addf("data is not strict JSON: %w", err)
@@ -235,7 +249,7 @@ func (c *checker) data(e *Event) {
 		c.addf("data is not strict JSON: %w", err)
 		return
 	}
-	c.head(e, h)
+	c.head(e, &h)
 }
 
 func trailing(d *jsontext.Decoder) error {
@@ -245,45 +259,79 @@ func trailing(d *jsontext.Decoder) error {
 	return nil
 }
 
-// isAttributeName looks at a quoted name. A name in another case would be read by decoders that fold case, and not be
-// seen by a schema: two readers would see two events.
-func isAttributeName(quoted jsontext.Value) bool {
-	for _, b := range quoted[1 : len(quoted)-1] {
+// isAttributeName looks at a name without its quotes. A name in another case would be read by decoders that fold case,
+// and not be seen by a schema: two readers would see two events.
+func isAttributeName(name []byte) bool {
+	for _, b := range name {
 		if (b < 'a' || b > 'z') && (b < '0' || b > '9') && b != '_' {
 			return false
 		}
 	}
-	return len(quoted) > 2
+	return len(name) > 0
 }
 
+// headValues is what is looked at of the data.
 type headValues struct {
-	ints         map[string]int64
-	seen         map[string]jsontext.Kind
+	members      []member
 	version, uid string
 	product      bool
 	nulls        []string
 }
 
-var headInts = map[string]bool{
-	"class_uid": true, "category_uid": true, "type_uid": true, "activity_id": true, "severity_id": true,
-	"status_id": true, "time": true,
+// member is a member of the data's object.
+type member struct {
+	name    []byte
+	integer int64
+	whole   bool // it is an integer
 }
 
-func (h *headValues) take(name string, v jsontext.Value) {
-	if h.seen == nil {
-		h.seen, h.ints = make(map[string]jsontext.Kind, 32), make(map[string]int64, 8)
-	}
-	h.seen[name] = v.Kind()
-	if v.Kind() == 'n' {
-		h.nulls = append(h.nulls, name)
-	}
-	switch {
-	case headInts[name]:
-		if n, err := strconv.ParseInt(string(v), 10, 64); err == nil {
-			h.ints[name] = n
+// headInts are the members whose value matters.
+var headInts = []string{"class_uid", "category_uid", "type_uid", "activity_id", "severity_id", "status_id", "time"}
+
+// find returns a member by name, nil if it is not there.
+func (h *headValues) find(name string) *member {
+	for i := range h.members {
+		if string(h.members[i].name) == name {
+			return &h.members[i]
 		}
-	case name == "metadata" && v.Kind() == '{':
-		h.metadata(v)
+	}
+	return nil
+}
+
+func (h *headValues) take(name []byte, v jsontext.Value) {
+	m := member{name: name}
+	switch v.Kind() {
+	case 'n':
+		h.nulls = append(h.nulls, string(name))
+	case '0':
+		if slices.Contains(headInts, string(name)) {
+			n, err := strconv.ParseInt(string(v), 10, 64)
+			m.integer, m.whole = n, err == nil
+		}
+	case '{':
+		if string(name) == "metadata" && !strictMembers(v, h.metadatum) {
+			h.metadata(v)
+		}
+	}
+	h.members = append(h.members, m)
+}
+
+// metadatum looks at one member of the metadata.
+func (h *headValues) metadatum(name, value []byte) {
+	text := func() string {
+		b, err := jsontext.AppendUnquote(nil, value)
+		if err != nil {
+			return "" // no text
+		}
+		return string(b)
+	}
+	switch string(name) {
+	case "version":
+		h.version = text()
+	case "uid":
+		h.uid = text()
+	case "product":
+		h.product = true
 	}
 }
 
@@ -298,43 +346,30 @@ func (h *headValues) metadata(v jsontext.Value) {
 		if err != nil {
 			return
 		}
-		n := name.String()
-		if n != "version" && n != "uid" {
-			h.product = h.product || n == "product"
-			if d.SkipValue() != nil {
-				return
-			}
-			continue
-		}
-		t, err := d.ReadToken()
+		n := []byte(name.String())
+		v, err := d.ReadValue()
 		if err != nil {
 			return
 		}
-		if t.Kind() == '"' {
-			if n == "version" {
-				h.version = t.String()
-			} else {
-				h.uid = t.String()
-			}
-		}
+		h.metadatum(n, v)
 	}
 }
 
-func (c *checker) head(e *Event, h headValues) {
+func (c *checker) head(e *Event, h *headValues) {
 	want := heads[e.Type]
 	if want == nil {
 		return
 	}
 	integer := func(name string) (int64, bool) {
-		n, ok := h.ints[name]
-		if !ok {
-			if _, there := h.seen[name]; there {
-				c.addf("data.%s is no integer", name)
-			} else {
-				c.addf("data.%s is missing", name)
-			}
+		m := h.find(name)
+		switch {
+		case m == nil:
+			c.addf("data.%s is missing", name)
+			return 0, false
+		case !m.whole:
+			c.addf("data.%s is no integer", name)
 		}
-		return n, ok
+		return m.integer, m.whole
 	}
 	if n, ok := integer("class_uid"); ok && n != want.class {
 		c.addf("data.class_uid is %d; %s wants %d", n, e.Type, want.class)
@@ -354,7 +389,7 @@ func (c *checker) head(e *Event, h headValues) {
 	}
 	integer("time")
 	for _, name := range want.required {
-		if _, there := h.seen[name]; !there && !headInts[name] {
+		if h.find(name) == nil && !slices.Contains(headInts, name) {
 			c.addf("data.%s is missing", name)
 		}
 	}
@@ -364,7 +399,7 @@ func (c *checker) head(e *Event, h headValues) {
 	for _, name := range h.nulls {
 		c.addf("data.%s is null; leave it out", clip(name))
 	}
-	if h.seen["metadata"] == 0 {
+	if h.find("metadata") == nil {
 		return
 	}
 	if !strings.HasPrefix(h.version, "1.8.") {

@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/casewire/casewire/host/internal/cli"
+	"github.com/casewire/casewire/plugin"
 )
 
 // figure is one result; its JSON is stable.
@@ -75,6 +76,7 @@ func Command() *cobra.Command {
 }
 
 func run(ctx context.Context, only []string, stdout, stderr io.Writer) error {
+	plugin.PaceMemory() // the fakes shall not take the processor from what is measured
 	var all []figure
 	for _, s := range suites {
 		if len(only) > 0 && !slices.Contains(only, s.name) {
