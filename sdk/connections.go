@@ -14,6 +14,7 @@ import (
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
+	"github.com/casewire/casewire/sdk/internal/egress"
 )
 
 // connection is one configured connection at one generation.
@@ -23,6 +24,7 @@ type connection struct {
 	value        any           // what the author's open returned
 	err          *Error        // why it could not be opened; then value is nil
 	secrets      []string      // what must not appear in errors
+	egress       *egress.Policy
 	gone         chan struct{} // closed when it was replaced or removed
 	refs         atomic.Int64  // one for the table, one per open call
 	mu           sync.Mutex
@@ -161,6 +163,8 @@ func (s *server) upsert(ctx context.Context, u *connectorv1.ConnectionConfig) er
 			secrets = append(secrets, string(h.GetSecret()))
 		}
 		c.secrets = usable(secrets)
+		c.egress = egress.New(s.c.egress, cfg)
+		ctx := egress.With(ctx, c.egress)
 		err = s.guard("open connection "+c.name, func() error {
 			var err error
 			c.value, err = s.c.open(ctx, cfg, env)

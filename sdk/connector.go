@@ -73,7 +73,11 @@ func New[C, T any](name, version, summary string, open func(ctx context.Context,
 	return c
 }
 
-// Egress declares hosts that the connector reaches; "{config.base_url}" stands for a configured value.
+// Egress declares the hosts that the connector reaches: "login.example.com", "*.example.com", "host:8443", or
+// "{config.base_url}" and "{config.credential.authority_url}" for the host of a configured URL. Clients of package rest
+// reach no other host, whatever a link or a redirect says. Declared hosts must be on the Internet; configured ones may be
+// on a private network, and on this machine if the configuration says so by address or as localhost. A connector that
+// declares nothing reaches every host on the Internet.
 func (c *Connector) Egress(hosts ...string) *Connector {
 	for _, h := range hosts {
 		if h == "" {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
+	"github.com/casewire/casewire/sdk/internal/egress"
 )
 
 // server serves the protocol for one connector.
@@ -115,7 +116,7 @@ func (s *server) begin(ctx context.Context, p *connectorv1.CallContext, w *rowWr
 		return nil, nil, nil, s.seal(err, nil, false)
 	}
 	var stop context.CancelFunc
-	ctx = context.WithValue(ctx, callKey{}, &callInfo{call: newCall(p, conn.tenant), w: w})
+	ctx = egress.With(context.WithValue(ctx, callKey{}, &callInfo{call: newCall(p, conn.tenant), w: w}), conn.egress)
 	if d := p.GetDeadline(); d != nil && d.IsValid() {
 		ctx, stop = context.WithDeadline(ctx, d.AsTime())
 	} else {

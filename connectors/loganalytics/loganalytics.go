@@ -40,7 +40,7 @@ type Client struct {
 // Connector describes the connector; a main is sdk.Serve(loganalytics.Connector()).
 func Connector() *sdk.Connector {
 	c := sdk.New("loganalytics", Version, "Log Analytics queries (KQL) as typed rows.", open).
-		Egress("{config.base_url}", "login.microsoftonline.com")
+		Egress("{config.base_url}", "{config.credential.authority_url}", "login.microsoftonline.com")
 	sdk.Rows(c, "query", "Run a KQL query.", (*Client).query, sdk.Read,
 		sdk.Example("root console logins of one account", map[string]any{
 			"query":    "AWSCloudTrail | where UserIdentityType == \"Root\" and RecipientAccountId == acct | project TimeGenerated, SourceIpAddress",

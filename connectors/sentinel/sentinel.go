@@ -57,7 +57,7 @@ type Client struct {
 // Connector describes the connector; a main is sdk.Serve(sentinel.Connector()).
 func Connector() *sdk.Connector {
 	c := sdk.New("sentinel", Version, "Microsoft Sentinel and Defender alerts through Microsoft Graph.", open).
-		Egress("{config.graph_url}", "login.microsoftonline.com")
+		Egress("{config.graph_url}", "{config.credential.authority_url}", "login.microsoftonline.com")
 	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
 		Name:     "alerts",
 		Summary:  "Alerts as they are created and changed.",

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/casewire/casewire/sdk"
+	"github.com/casewire/casewire/sdk/internal/egress"
 )
 
 // Options configure a Client. Only BaseURL is required.
@@ -62,6 +63,7 @@ type Client struct {
 	wire  *transport
 	http  *http.Client
 	inner http.RoundTripper
+	reach *egress.Policy // outside of a call, and for connectors that declare nothing
 	plain bool // inner is the standard library's: what it says of a request that was not sent can be believed
 }
 
@@ -71,7 +73,7 @@ func New(opts Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Client{opts: opts, base: base, inner: opts.Transport}
+	c := &Client{opts: opts, base: base, inner: opts.Transport, reach: egress.ForURL(base)}
 	c.opts.API = cmp.Or(opts.API, base.Host)
 	c.opts.Timeout = cmp.Or(opts.Timeout, defaultTimeout)
 	c.opts.MaxBody = cmp.Or(opts.MaxBody, defaultMaxBody)

@@ -745,8 +745,11 @@ func TestTransportOptions(t *testing.T) {
 		}
 	}
 	tr, err := Transport(TransportOptions{})
-	if err != nil || tr.Proxy != nil || tr.MaxIdleConnsPerHost < 64 {
+	if err != nil || tr.MaxIdleConnsPerHost < 64 {
 		t.Errorf("got %+v, %v", tr, err)
+	}
+	if via, err := tr.Proxy(&http.Request{URL: &url.URL{Scheme: "https", Host: "site.example"}}); via != nil || err != nil {
+		t.Errorf("the environment's proxy is used: %v, %v", via, err)
 	}
 	tr, err = Transport(TransportOptions{Proxy: plugin.NewSecret("http://proxy.example:3128")})
 	if err != nil {

@@ -6,7 +6,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/sdk"
+	"github.com/casewire/casewire/sdk/internal/egress"
 )
 
 // TransportOptions configure Transport. The zero value reaches the Internet directly and trusts the system's CAs.
@@ -32,11 +32,12 @@ type TransportOptions struct {
 }
 
 // Transport makes a pooled transport. It looks at no environment variable: what a connector reaches is what its
-// configuration says. Errors are sdk.BadConfig for the properties proxy, ca_file and ca.
+// configuration says. Within a call of the SDK it reaches only what the connector declares (sdk.Connector.Egress), and
+// addresses of this machine, its link or a private network only where the configuration names the host. Errors are sdk.BadConfig for the properties proxy, ca_file and ca.
 func Transport(o TransportOptions) (*http.Transport, error) {
-	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	t := &http.Transport{
-		DialContext:           dialer.DialContext,
+		Proxy:                 direct,
+		DialContext:           (&guard{}).dial,
 		ForceAttemptHTTP2:     true,
 		MaxIdleConns:          256,
 		MaxIdleConnsPerHost:   64,
@@ -50,9 +51,10 @@ func Transport(o TransportOptions) (*http.Transport, error) {
 		if err != nil || u.Host == "" || !slices.Contains([]string{"http", "https", "socks5", "socks5h"}, u.Scheme) {
 			return nil, sdk.BadConfig("/proxy", "is no proxy URL: want something like http://proxy.example:3128")
 		}
+		t.DialContext = (&guard{proxy: egress.ForURL(u)}).dial
 		t.Proxy = func(r *http.Request) (*url.URL, error) {
-			if loopback(r.URL) {
-				return nil, nil
+			if _, err := direct(r); err != nil || loopback(r.URL) {
+				return nil, err
 			}
 			return u, nil
 		}
@@ -98,7 +100,17 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 		closeBody(req)
 		return nil, errPlainHTTP
 	}
-	out := req.WithContext(req.Context()) // a RoundTripper must not change what it is given
+	ctx := req.Context()
+	policy := egress.From(ctx)
+	if policy == nil || policy.Open() {
+		policy = t.c.reach
+		ctx = egress.With(ctx, policy)
+	}
+	if err := policy.Check(req.URL); err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	out := req.WithContext(ctx) // a RoundTripper must not change what it is given
 	out.Header = make(http.Header, len(req.Header)+len(t.c.opts.Header)+3)
 	for k, v := range req.Header {
 		if ours || harmless(k) {

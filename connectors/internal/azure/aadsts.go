@@ -79,11 +79,14 @@ func (e *entra) explain(ctx context.Context, scope string, err error) error {
 	var call msal.CallErr
 	var noJSON msal.InvalidJsonErr
 	var transport *url.Error
+	var refused *sdk.Error
 	switch {
 	case errors.As(err, &call) && call.Resp != nil:
 		return e.refused(scope, call.Resp)
 	case errors.As(err, &noJSON):
 		return sdk.Unavailable("Entra ID at %s answered with something that is no JSON (a proxy?)", e.where())
+	case errors.As(err, &refused):
+		return refused // nothing was sent: the address is not one that this connection may reach
 	case errors.As(err, &transport):
 		return sdk.Unavailable("Entra ID at %s cannot be reached: %s", e.where(), e.redact(transport.Err.Error()))
 	}
