@@ -33,6 +33,7 @@ type child struct {
 	dir   string // where its socket must be
 	host  *Host
 	out   *output
+	held  confinement
 	hello *io.PipeReader
 	tell  *io.PipeWriter
 	done  chan struct{}
@@ -41,6 +42,7 @@ type child struct {
 	lifeline *os.File // write end of its standard input; nil once closed
 	doomed   bool     // killed before it started
 	started  bool
+	enforced Enforced
 	reaped   bool   // its group id may belong to somebody else
 	status   string // after done
 	failed   error  // after done
@@ -48,8 +50,8 @@ type child struct {
 
 var _ runner.Runner = (*child)(nil)
 
-func newChild(h *Host, name, dir string, cmd *exec.Cmd, out *output) *child {
-	c := &child{name: name, cmd: cmd, dir: dir, host: h, out: out, done: make(chan struct{})}
+func newChild(h *Host, name, dir string, cmd *exec.Cmd, out *output, held confinement) *child {
+	c := &child{name: name, cmd: cmd, dir: dir, host: h, out: out, held: held, done: make(chan struct{})}
 	c.hello, c.tell = io.Pipe()
 	return c
 }
@@ -84,9 +86,18 @@ func (c *child) Start(context.Context) error {
 		closeAll()
 		return errors.New("the start was called off")
 	}
-	if err := c.host.spawn.start(c.cmd); err != nil {
+	var err error
+	if c.enforced, err = c.host.spawn.start(c.cmd, c.held, c.done); err != nil {
 		closeAll()
 		return err
+	}
+	if err := c.held.limit(c.cmd.Process.Pid, &c.enforced); err != nil {
+		// It is running: let it be reaped as any other.
+		if c.held.sandbox.Mode == SandboxStrict {
+			killGroup(c.cmd.Process)
+		}
+		c.enforced.Missing = append(c.enforced.Missing, err.Error())
+		c.host.log.Warn("connector is not limited as configured", "connector", c.name, "error", err)
 	}
 	for _, f := range []*os.File{inR, outW, errW} {
 		_ = f.Close()
@@ -172,6 +183,13 @@ func (c *child) signalGroup(send func(*os.Process)) {
 		return
 	}
 	send(c.cmd.Process)
+}
+
+// heldTo says what the process is held to.
+func (c *child) heldTo() Enforced {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.enforced
 }
 
 // exit describes the end; only after done.

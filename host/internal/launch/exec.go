@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -31,6 +33,16 @@ type Exec struct {
 	Args []string // without the program's name
 	// Env is the whole environment but for go-plugin's own variables; nil means DefaultEnv.
 	Env []string
+
+	grants Grants
+}
+
+var _ Confiner = Exec{}
+
+// Confined returns a launcher whose processes are granted this much, where they are confined.
+func (e Exec) Confined(g Grants) Launcher {
+	e.grants = g
+	return e
 }
 
 // Launch starts the process and connects to it.
@@ -56,6 +68,9 @@ func (e Exec) launch(ctx context.Context, h *Host, name string) (*process, error
 	if env == nil {
 		env = DefaultEnv()
 	}
+	if n := h.opts.Limits.Memory; n > 0 {
+		env = append(slices.Clone(env), "GOMEMLIMIT="+strconv.FormatInt(n, 10))
+	}
 	p.client = goplugin.NewClient(&goplugin.ClientConfig{
 		HandshakeConfig:  plugin.Handshake(),
 		Plugins:          plugin.Plugins(nil),
@@ -72,7 +87,9 @@ func (e Exec) launch(ctx context.Context, h *Host, name string) (*process, error
 			cmd := &exec.Cmd{Path: path, Args: append([]string{name}, e.Args...), Dir: dir}
 			cmd.Env = append(append(cmd.Env, env...), "TMPDIR="+dir)
 			cmd.Env = append(cmd.Env, spec.Env...) // cookie, versions, socket directory
-			p.child.Store(newChild(h, name, dir, cmd, out))
+			p.child.Store(newChild(h, name, dir, cmd, out, confinement{
+				sandbox: h.opts.Sandbox, limits: h.opts.Limits, grants: e.grants, exe: path, dir: dir,
+			}))
 			return p.child.Load(), ctx.Err()
 		},
 	})

@@ -67,6 +67,9 @@ type Options struct {
 	StartTimeout time.Duration
 	// Redact is applied to every line that a process prints before it is kept or logged.
 	Redact func(string) string
+	// Sandbox and Limits are for every process.
+	Sandbox Sandbox
+	Limits  Limits
 }
 
 // Host is what the processes of one host share.

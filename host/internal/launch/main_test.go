@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -48,13 +51,17 @@ func play(args []string) {
 		_, _ = os.Stdout.Write(bytes.Repeat([]byte("x"), 1<<20))
 		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "host":
-		hostToBeKilled(args[1])
+		hostToBeKilled(args[1:])
 	}
 }
 
 // hostToBeKilled starts a connector with a child, says their ids, and waits for the end.
-func hostToBeKilled(runDir string) {
-	h, err := launch.NewHost(launch.Options{RunDir: runDir})
+func hostToBeKilled(args []string) {
+	opts := launch.Options{RunDir: args[0]}
+	if len(args) > 1 {
+		opts.Sandbox.Mode = launch.SandboxMode(args[1])
+	}
+	h, err := launch.NewHost(opts)
 	must(err)
 	p, err := launch.Exec{Args: []string{"play", "connector"}}.Launch(context.Background(), h, "puppet")
 	must(err)
@@ -71,18 +78,20 @@ func must(err error) {
 	}
 }
 
+// stderr is the real one: os.Stderr becomes go-plugin's. It is never collected, which would close it.
+var stderr = os.NewFile(2, "stderr")
+
 // puppet is a connector that does what it is told.
 type puppet struct {
 	connectorv1.UnimplementedConnectorServer
 }
 
 func (p *puppet) Drain(context.Context, *connectorv1.DrainRequest) (*connectorv1.DrainResponse, error) {
-	fmt.Fprintln(os.NewFile(2, "stderr"), "drained")
+	fmt.Fprintln(stderr, "drained")
 	return &connectorv1.DrainResponse{}, nil
 }
 
 func (p *puppet) Invoke(r *connectorv1.InvokeRequest, s connectorv1.Connector_InvokeServer) error {
-	stderr := os.NewFile(2, "stderr") // os.Stderr is go-plugin's by now
 	out := "ok"
 	switch r.GetAction() {
 	case "child":
@@ -102,6 +111,20 @@ func (p *puppet) Invoke(r *connectorv1.InvokeRequest, s connectorv1.Connector_In
 			_, _ = io.WriteString(stderr, line)
 		}
 		_, _ = os.NewFile(1, "stdout").Write(bytes.Repeat([]byte("o"), 4<<20))
+	case "hoard":
+		var all [][]byte
+		for {
+			b := make([]byte, 16<<20)
+			for i := range b {
+				b[i] = byte(i)
+			}
+			all = append(all, b)
+			if len(all) > 1<<20 { // never, but the compiler must not know
+				out = fmt.Sprint(all)
+			}
+		}
+	case "try":
+		out = try(strings.Fields(string(r.GetInput())))
 	case "panic":
 		fmt.Fprintln(stderr, "about to go")
 		go func() { panic("puppet gave up") }()
@@ -114,9 +137,74 @@ func (p *puppet) Invoke(r *connectorv1.InvokeRequest, s connectorv1.Connector_In
 	return s.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Result{Result: &connectorv1.Result{Output: []byte(out)}}})
 }
 
+// try does something that may be forbidden and says what came of it.
+func try(what []string) string {
+	err := func() error {
+		switch what[0] {
+		case "read":
+			_, err := os.ReadFile(what[1])
+			return err
+		case "list":
+			_, err := os.ReadDir(what[1])
+			return err
+		case "write":
+			return os.WriteFile(what[1], []byte("x"), 0o600)
+		case "connect":
+			c, err := net.DialTimeout("tcp", what[1], 5*time.Second)
+			if err == nil {
+				err = c.Close()
+			}
+			return err
+		case "listen":
+			l, err := net.Listen("tcp", what[1])
+			if err == nil {
+				err = l.Close()
+			}
+			return err
+		case "signal":
+			pid, err := strconv.Atoi(what[1])
+			if err != nil {
+				return err
+			}
+			p, err := os.FindProcess(pid)
+			if err != nil {
+				return err
+			}
+			return p.Signal(syscall.Signal(0))
+		case "run":
+			return exec.Command(what[1], what[2:]...).Run()
+		case "open":
+			var files []*os.File
+			defer func() {
+				for _, f := range files {
+					_ = f.Close()
+				}
+			}()
+			for range 4096 {
+				f, err := os.Open(os.DevNull)
+				if err != nil {
+					return err
+				}
+				files = append(files, f)
+			}
+			return nil
+		}
+		return errors.New("unknown")
+	}()
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, os.ErrPermission):
+		return "denied"
+	}
+	return err.Error()
+}
+
 // call invokes an action of the puppet.
-func call(ctx context.Context, p launch.Process, action string) (string, error) {
-	s, err := connectorv1.NewConnectorClient(p.Conn().(*grpc.ClientConn)).Invoke(ctx, &connectorv1.InvokeRequest{Action: action})
+func call(ctx context.Context, p launch.Process, action string, input ...string) (string, error) {
+	s, err := connectorv1.NewConnectorClient(p.Conn().(*grpc.ClientConn)).Invoke(ctx, &connectorv1.InvokeRequest{
+		Action: action, Input: []byte(strings.Join(input, " ")),
+	})
 	if err != nil {
 		return "", err
 	}

@@ -25,7 +25,10 @@ type process struct {
 	stop   sync.Mutex // one Stop at a time
 }
 
-var _ Process = (*process)(nil)
+var (
+	_ Process  = (*process)(nil)
+	_ Reporter = (*process)(nil)
+)
 
 // connect starts the process, waits for its handshake, and opens the connection.
 func (p *process) connect() error {
@@ -45,6 +48,7 @@ func (p *process) Conn() grpc.ClientConnInterface { return p.conn }
 func (p *process) PID() int                       { return p.child.Load().cmd.Process.Pid }
 func (p *process) Done() <-chan struct{}          { return p.child.Load().done }
 func (p *process) Exit() Exit                     { return p.child.Load().exit() }
+func (p *process) Enforced() Enforced             { return p.child.Load().heldTo() }
 
 func (p *process) Kill() {
 	if c := p.child.Load(); c != nil {

@@ -16,6 +16,7 @@ type spawner struct {
 	closed bool
 	reqs   chan spawnRequest
 	done   chan struct{}
+	over   chan struct{} // closed by stop: threads of confined processes end
 }
 
 type spawnRequest struct {
@@ -24,7 +25,7 @@ type spawnRequest struct {
 }
 
 func newSpawner() *spawner {
-	s := &spawner{reqs: make(chan spawnRequest), done: make(chan struct{})}
+	s := &spawner{reqs: make(chan spawnRequest), done: make(chan struct{}), over: make(chan struct{})}
 	go s.run()
 	return s
 }
@@ -37,15 +38,20 @@ func (s *spawner) run() {
 	}
 }
 
-func (s *spawner) start(cmd *exec.Cmd) error {
+// start starts a process, held to c from its first instruction on if it is to be confined. Done is closed when the
+// process has ended.
+func (s *spawner) start(cmd *exec.Cmd, c confinement, done <-chan struct{}) (Enforced, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return errClosed
+		return Enforced{}, errClosed
+	}
+	if c.sandbox.Mode == SandboxAuto || c.sandbox.Mode == SandboxStrict {
+		return c.startConfined(cmd, s.over, done)
 	}
 	r := spawnRequest{cmd: cmd, err: make(chan error, 1)}
 	s.reqs <- r
-	return <-r.err
+	return Enforced{Mode: SandboxOff}, <-r.err
 }
 
 func (s *spawner) stop() {
@@ -54,6 +60,7 @@ func (s *spawner) stop() {
 	if !s.closed {
 		s.closed = true
 		close(s.reqs)
+		close(s.over)
 	}
 	<-s.done
 }
