@@ -40,6 +40,9 @@ type Options struct {
 	IdleStop time.Duration
 	// Grace is how long calls may finish when a process is stopped. Default 10 s.
 	Grace time.Duration
+	// Sandbox and Limits hold connector processes; see launch.
+	Sandbox launch.Sandbox
+	Limits  launch.Limits
 	// Redact is applied to what connectors print before it is kept or logged.
 	Redact func(string) string
 	// Timing overrides the protocol's deadlines and the pace of supervision; zero fields keep the defaults.
@@ -53,6 +56,8 @@ type Timing struct {
 	BackoffMin, BackoffMax                            time.Duration // 0.5 s, 60 s
 	Stable                                            time.Duration // 5 min: after it a crash counts as the first
 	Resolve                                           time.Duration // 60 s: of Resolve without a deadline
+	CrashWindow                                       time.Duration // 10 min: so many crashes in it are a loop
+	QuarantineMin, QuarantineMax                      time.Duration // 5 min, 1 h: until one start is tried
 }
 
 func (t Timing) withDefaults() Timing {
@@ -68,6 +73,10 @@ func (t Timing) withDefaults() Timing {
 		BackoffMax: cmp.Or(t.BackoffMax, time.Minute),
 		Stable:     cmp.Or(t.Stable, 5*time.Minute),
 		Resolve:    cmp.Or(t.Resolve, time.Minute),
+
+		CrashWindow:   cmp.Or(t.CrashWindow, 10*time.Minute),
+		QuarantineMin: cmp.Or(t.QuarantineMin, 5*time.Minute),
+		QuarantineMax: cmp.Or(t.QuarantineMax, time.Hour),
 	}
 }
 
@@ -111,7 +120,7 @@ func New(opts Options) (*Catalog, error) {
 		}
 	}
 	host, err := launch.NewHost(launch.Options{
-		Logger: c.log, RunDir: opts.RunDir, StartTimeout: c.timing.Start, Redact: opts.Redact,
+		Logger: c.log, RunDir: opts.RunDir, StartTimeout: c.timing.Start, Redact: opts.Redact, Sandbox: opts.Sandbox, Limits: opts.Limits,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("new catalog: %w", err)
@@ -124,7 +133,9 @@ func New(opts Options) (*Catalog, error) {
 	c.generation = uint64(time.Now().UnixMilli())
 	c.sups = make(map[string]*supervisor, len(opts.Connectors))
 	for name, src := range opts.Connectors {
-		c.sups[name] = &supervisor{cat: c, name: name, src: src, log: c.log.With("connector", name), state: StateAbsent}
+		c.sups[name] = &supervisor{
+			cat: c, name: name, src: src, log: c.log.With("connector", name), state: StateAbsent, ward: newWard(), lifted: make(chan struct{}, 1),
+		}
 	}
 	return c, nil
 }
@@ -173,6 +184,16 @@ func (c *Catalog) Connection(name string) (*connectorv1.DescribeResponse, bool) 
 		return nil, false
 	}
 	return c.Connector(cn.sup.name)
+}
+
+// Lift ends the quarantine or the backoff of a connector and forgets which inputs are held to be poison: somebody has
+// mended it. It says whether there is such a connector.
+func (c *Catalog) Lift(connector string) bool {
+	s, ok := c.sups[connector]
+	if ok {
+		s.lift()
+	}
+	return ok
 }
 
 // Connections lists, in order, the connections whose connector is named so; "" lists all.

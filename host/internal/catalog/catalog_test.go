@@ -256,7 +256,7 @@ func TestCrashesAreBackedOff(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		f, k := newFake("jira"), &crasher{}
-		c, err := catalog.New(catalog.Options{Connectors: k.source(f)})
+		c, err := catalog.New(catalog.Options{Connectors: k.source(f), Timing: catalog.Timing{CrashWindow: 1}})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -15,7 +15,7 @@ import (
 func (c *Catalog) Check(ctx context.Context, connection string) ([]*connectorv1.Probe, error) {
 	a := attempt{verb: "check", connection: connection, sent: true, harmless: true}
 	var cn *conn
-	resp, err := control(ctx, c, connection, a, c.timing.Check,
+	resp, err := control(ctx, c, connection, a, 0, c.timing.Check,
 		func(ctx context.Context, in *instance, at *conn) (*connectorv1.CheckResponse, error) {
 			cn = at
 			return in.client.Check(ctx, &connectorv1.CheckRequest{Call: newCall(ctx, at)})
@@ -35,7 +35,7 @@ func (c *Catalog) Webhook(ctx context.Context, connection, trigger string, req *
 		return nil, tooLarge("%s: the body has %d bytes, more than %d", a.what(), n, plugin.MaxHookBody)
 	}
 	var by *instance
-	resp, err := control(ctx, c, connection, a, c.timing.Webhook,
+	resp, err := control(ctx, c, connection, a, fingerprint("webhook", connection, trigger, 0, req.GetBody()), c.timing.Webhook,
 		func(ctx context.Context, in *instance, cn *conn) (*connectorv1.HandleWebhookResponse, error) {
 			by = in
 			// The caller's message is not changed: it may be sent again.
@@ -84,8 +84,9 @@ func (in *instance) checkWebhook(a attempt, r *connectorv1.HandleWebhookResponse
 	return nil
 }
 
-// control makes a unary call with a deadline, and repeats it once if the connector has lost its configuration.
-func control[T any](ctx context.Context, c *Catalog, connection string, a attempt, limit time.Duration,
+// control makes a unary call with a deadline, and repeats it once if the connector has lost its configuration. Input,
+// unless zero, is what the connector is given.
+func control[T any](ctx context.Context, c *Catalog, connection string, a attempt, input digest, limit time.Duration,
 	call func(context.Context, *instance, *conn) (T, error),
 ) (T, error) {
 	var none T
@@ -94,7 +95,15 @@ func control[T any](ctx context.Context, c *Catalog, connection string, a attemp
 		if e != nil {
 			return none, e
 		}
+		done := func(*plugin.Error) {}
+		if input != 0 {
+			if done, e = in.sup.ward.admit(ctx, in, input, a); e != nil {
+				in.leave()
+				return none, e
+			}
+		}
 		resp, e := once(ctx, in, cn, a, limit, call)
+		done(e)
 		if e != nil && e.Reason == plugin.ReasonConfigMismatch && !replayed {
 			e = in.sup.replay(ctx, in, cn)
 			in.leave()

@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/casewire/casewire/host/internal/launch"
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
 )
@@ -98,7 +99,7 @@ func (s *supervisor) ask(ctx context.Context) (*connectorv1.DescribeResponse, er
 		return nil, err
 	}
 	defer s.cat.ungate()
-	p, err := s.src.Launcher.Launch(ctx, s.cat.host, s.name)
+	p, err := s.launcher(launch.Grants{}).Launch(ctx, s.cat.host, s.name)
 	if err != nil {
 		return nil, err
 	}

@@ -33,9 +33,13 @@ type instance struct {
 	stopping atomic.Bool  // the host is ending it
 	poke     chan struct{}
 	unwanted chan struct{}
+	outgrown chan struct{} // its connections need what it was not granted
 
 	syncing sync.Mutex        // one Configure at a time
 	has     map[string]uint64 // generation of each connection that it was told of; under syncing
+
+	inputs  inputs // that it has in flight
+	granted launch.Grants
 
 	resolving sync.Mutex
 	resolvers map[resolverKey]*resolver
@@ -44,7 +48,7 @@ type instance struct {
 func newInstance(s *supervisor, proc launch.Process) *instance {
 	in := &instance{
 		sup: s, proc: proc, conn: proc.Conn(), started: time.Now(),
-		poke: make(chan struct{}, 1), unwanted: make(chan struct{}, 1),
+		poke: make(chan struct{}, 1), unwanted: make(chan struct{}, 1), outgrown: make(chan struct{}, 1),
 		has: map[string]uint64{}, resolvers: map[resolverKey]*resolver{},
 	}
 	in.client = connectorv1.NewConnectorClient(in.conn)

@@ -51,7 +51,17 @@ func (c *Catalog) Invoke(ctx context.Context, inv Invocation, onEvent func(*conn
 			return nil, err
 		}
 		r := receiver{in: in, onEvent: onEvent, a: attempt{verb: inv.Action, connection: inv.Connection}}
+		mode := byte('x')
+		if inv.Resolve {
+			mode = 'r' // to look is another thing than to do
+		}
+		done, err := in.sup.ward.admit(ctx, in, fingerprint("invoke", inv.Connection, inv.Action, mode, inv.Input), r.a)
+		if err != nil {
+			in.leave()
+			return nil, err
+		}
 		out, err := r.invoke(ctx, cn, &inv)
+		done(err)
 		if err != nil && err.Reason == plugin.ReasonConfigMismatch && !replayed && !r.delivered {
 			err = in.sup.replay(ctx, in, cn)
 			in.leave()

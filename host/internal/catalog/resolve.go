@@ -35,7 +35,7 @@ func (c *Catalog) Resolve(ctx context.Context, connection, trigger string, hints
 		if e != nil {
 			return nil, e
 		}
-		out, answered, e := in.resolve(ctx, cn, trigger, hints)
+		out, answered, e := in.resolveWatched(ctx, cn, trigger, hints)
 		retry := again && e != nil && answered == 0 && ctx.Err() == nil
 		if retry && e.Reason == plugin.ReasonConfigMismatch {
 			if re := in.sup.replay(ctx, in, cn); re != nil {

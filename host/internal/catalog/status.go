@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/casewire/casewire/host/internal/launch"
 	"github.com/casewire/casewire/plugin"
 )
 
@@ -17,8 +18,12 @@ type Status struct {
 	PID       int       // zero when there is no process
 	InFlight  int64     // calls
 	Restarts  int       // crashes and failed starts since the catalog was made
-	RetryAt   time.Time // in backoff: when it is started again
+	RetryAt   time.Time // in backoff or quarantine: when it is started again
 	Err       error     // why it went down last
+	// Enforced says what the process is held to; nil when there is none that can be.
+	Enforced *launch.Enforced
+	// Poison are the inputs that it is not given any more.
+	Poison []Poisoned
 	// Connections, by name.
 	Connections []ConnectionStatus
 }
@@ -43,7 +48,7 @@ func (c *Catalog) Status() []Status {
 func (s *supervisor) status() Status {
 	s.mu.Lock()
 	st := Status{Connector: s.name, State: s.state, Since: s.since, Restarts: s.restarts, Err: s.lastErr}
-	if s.state == StateBackoff {
+	if s.state == StateBackoff || s.state == StateQuarantined {
 		st.RetryAt = s.retryAt
 	}
 	s.mu.Unlock()
@@ -52,7 +57,12 @@ func (s *supervisor) status() Status {
 	}
 	if in := s.cur.Load(); in != nil {
 		st.PID, st.InFlight = in.proc.PID(), in.inflight.Load()
+		if r, ok := in.proc.(launch.Reporter); ok {
+			e := r.Enforced()
+			st.Enforced = &e
+		}
 	}
+	st.Poison = s.ward.list()
 	for name, cn := range s.cat.connections(s) {
 		st.Connections = append(st.Connections, ConnectionStatus{
 			Name: name, Tenant: cn.spec.Tenant, Generation: cn.generation, Refused: cn.refused.Load(),

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/casewire/casewire/host/internal/launch"
 	"github.com/casewire/casewire/plugin"
 )
 
@@ -26,6 +28,8 @@ const (
 	StateDraining State = "draining" // finishing its calls before it stops
 	StateStopped  State = "stopped"  // idle, or without connections; the next call starts it
 	StateBackoff  State = "backoff"  // it failed; calls fail at once until it is started again
+	// StateQuarantined: it crashes in a loop; calls fail at once until, after a longer pause, one start is tried.
+	StateQuarantined State = "quarantined"
 )
 
 // supervisor keeps one connector's process alive while it is wanted. One goroutine (run) owns the process from its start
@@ -38,6 +42,8 @@ type supervisor struct {
 
 	cur        atomic.Pointer[instance] // nil unless ready
 	desc       atomic.Pointer[descriptor]
+	ward       *ward
+	lifted     chan struct{} // an operator asks for a start
 	describing sync.Mutex
 	unknown    error     // why there is no descriptor; under describing
 	asked      time.Time // when that was found; under describing
@@ -52,6 +58,10 @@ type supervisor struct {
 	restarts int // crashes and failed starts in all
 	retryAt  time.Time
 	lastErr  error
+
+	crashes     []time.Time // within the window
+	quarantines int         // in a row
+	trial       bool        // the start after a quarantine: one failure is enough
 }
 
 // acquire returns the running instance, starting the process if need be, and counts the call in.
@@ -72,7 +82,7 @@ func (s *supervisor) acquire(ctx context.Context) (*instance, *plugin.Error) {
 				return in, nil
 			}
 			continue
-		case s.state == StateBackoff, waited && !s.running && time.Now().Before(s.retryAt):
+		case s.state == StateBackoff, s.state == StateQuarantined, waited && !s.running && time.Now().Before(s.retryAt):
 			e := s.down()
 			s.mu.Unlock()
 			return nil, e
@@ -108,6 +118,11 @@ func (s *supervisor) enterState(st State) { s.state, s.since = st, time.Now() }
 func (s *supervisor) down() *plugin.Error {
 	e := hostError(codes.Unavailable, "the connector %s is down: %v", s.name, s.lastErr)
 	e.Err, e.Reason = s.lastErr, plugin.ReasonBackoff
+	if s.state == StateQuarantined {
+		e.Message = fmt.Sprintf("the connector %s is quarantined until %s because it crashes in a loop: %v",
+			s.name, s.retryAt.UTC().Format(time.RFC3339), s.lastErr)
+		e.Reason = plugin.ReasonQuarantined
+	}
 	e.RetryAfter = max(time.Until(s.retryAt), time.Millisecond)
 	return e
 }
@@ -117,7 +132,7 @@ func (s *supervisor) run() {
 	for {
 		in, err := s.start()
 		if err != nil {
-			s.fail(err, 0)
+			s.fail(failure{err: err})
 		} else if s.watch(in) {
 			if s.stopped() {
 				return
@@ -151,27 +166,72 @@ func (s *supervisor) endStart() {
 	}
 }
 
+// failure is a crash or a failed start.
+type failure struct {
+	err     error
+	crashed bool          // it had been up
+	lived   time.Duration // for so long
+	known   bool          // an input was found to be the cause, and is quarantined instead of the connector
+}
+
+// crashLimit is how many crashes within the window are a loop.
+const crashLimit = 5
+
 // fail takes the connector out of service after a crash or a failed start, and sets when it is started again.
-func (s *supervisor) fail(err error, lived time.Duration) {
+func (s *supervisor) fail(f failure) {
 	t := s.cat.timing
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.cur.Store(nil)
-	if lived >= t.Stable {
-		s.failures = 0
+	now := time.Now()
+	if f.lived >= t.Stable {
+		s.failures, s.quarantines, s.trial = 0, 0, false
 	}
-	pause := t.BackoffMax
-	if s.failures < 20 {
-		pause = min(pause, t.BackoffMin<<s.failures)
+	if f.known {
+		s.failures, s.crashes = 0, nil
+	} else if f.crashed {
+		s.crashes = slices.DeleteFunc(append(s.crashes, now), func(at time.Time) bool { return now.Sub(at) > t.CrashWindow })
 	}
-	pause = time.Duration(float64(pause) * (0.75 + rand.Float64()/2))
+	state, pause := StateBackoff, exponential(t.BackoffMin, t.BackoffMax, s.failures)
+	if len(s.crashes) >= crashLimit || s.trial && !f.known {
+		state, pause = StateQuarantined, exponential(t.QuarantineMin, t.QuarantineMax, s.quarantines)
+		s.quarantines++
+		s.crashes, s.trial = nil, false
+	}
 	s.failures++
 	s.restarts++
-	s.lastErr, s.retryAt = err, time.Now().Add(pause)
-	s.enterState(StateBackoff)
+	s.lastErr, s.retryAt = f.err, now.Add(pause)
+	s.enterState(state)
 	s.endStart()
-	if !s.closed {
-		s.log.Error("connector is down", "error", err, "retry_in", pause)
+	if s.closed {
+		return
+	}
+	if state == StateQuarantined {
+		s.log.Error("connector crashes in a loop and is quarantined", "error", f.err, "retry_in", pause, "times", s.quarantines)
+	} else {
+		s.log.Error("connector is down", "error", f.err, "retry_in", pause)
+	}
+}
+
+// exponential is the pause after n failures, with jitter.
+func exponential(least, most time.Duration, n int) time.Duration {
+	pause := most
+	if n < 20 {
+		pause = min(pause, least<<n)
+	}
+	return time.Duration(float64(pause) * (0.75 + rand.Float64()/2))
+}
+
+// lift ends a pause now.
+func (s *supervisor) lift() {
+	s.ward.pardon()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.crashes, s.failures, s.quarantines = nil, 0, 0
+	if s.state == StateBackoff || s.state == StateQuarantined {
+		s.retryAt = time.Now()
+		signal(s.lifted)
+		s.log.Info("connector is started again on request")
 	}
 }
 
@@ -183,10 +243,12 @@ func (s *supervisor) rest() bool {
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+	case <-s.lifted:
 	case <-s.cat.ctx.Done():
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.trial = s.state == StateQuarantined && s.quarantines > 0
 	if s.closed || len(s.cat.connections(s)) == 0 {
 		s.enterState(StateStopped)
 		s.running = false
@@ -205,11 +267,13 @@ func (s *supervisor) start() (*instance, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	proc, err := s.src.Launcher.Launch(ctx, s.cat.host, s.name)
+	granted := s.cat.grants(s)
+	proc, err := s.launcher(granted).Launch(ctx, s.cat.host, s.name)
 	if err != nil {
 		return nil, err
 	}
 	in := newInstance(s, proc)
+	in.granted = granted
 	if err := s.introduce(ctx, in); err != nil {
 		proc.Kill()
 		in.end(ctx, 0)
@@ -233,6 +297,26 @@ func (s *supervisor) start() (*instance, error) {
 	}
 	s.log.Info("connector is ready", "pid", proc.PID(), "version", s.desc.Load().resp.GetVersion())
 	return in, nil
+}
+
+// launcher starts processes that are granted this much, if they can be confined.
+func (s *supervisor) launcher(g launch.Grants) launch.Launcher {
+	if c, ok := s.src.Launcher.(launch.Confiner); ok {
+		return c.Confined(g)
+	}
+	return s.src.Launcher
+}
+
+// fits says whether the sandbox of a process, if it has one, leaves room for its connections.
+func (in *instance) fits() bool {
+	r, ok := in.proc.(launch.Reporter)
+	if !ok {
+		return true
+	}
+	if e := r.Enforced(); !e.Files && !e.Ports {
+		return true
+	}
+	return in.granted.Covers(in.sup.cat.grants(in.sup))
 }
 
 func (s *supervisor) introduce(ctx context.Context, in *instance) error {
@@ -278,6 +362,10 @@ func (s *supervisor) watch(in *instance) bool {
 				s.retire(in, s.cat.ctx)
 				return true
 			}
+		case <-in.outgrown:
+			s.log.Info("connector is started anew: its connections need other files or ports")
+			s.retire(in, s.cat.ctx)
+			return true
 		case <-idle:
 			if in.idleFor() >= s.cat.opts.IdleStop && s.withdraw(in, s.cat.opts.IdleStop) {
 				s.log.Debug("connector is idle")
@@ -307,7 +395,11 @@ const maxMisses = 3
 
 // crashed cleans up after a process that ended by itself.
 func (s *supervisor) crashed(in *instance, why error) {
-	s.fail(why, time.Since(in.started))
+	found := s.ward.crashed(in.inputs.all(), in.proc.Exit().String())
+	if found > 0 {
+		s.log.Error("inputs are quarantined: the connector crashed each time that it had them", "count", found)
+	}
+	s.fail(failure{err: why, crashed: true, lived: time.Since(in.started), known: found > 0})
 	in.end(s.cat.ctx, 0)
 }
 
@@ -347,6 +439,13 @@ func (s *supervisor) reconcile(ctx context.Context, start bool) *plugin.Error {
 		if in, err = s.acquire(ctx); err != nil {
 			return err
 		}
+		if !in.fits() {
+			s.replace(in)
+			in.leave()
+			if in, err = s.acquire(ctx); err != nil {
+				return err
+			}
+		}
 		defer in.leave()
 	}
 	if in == nil {
@@ -357,6 +456,16 @@ func (s *supervisor) reconcile(ctx context.Context, start bool) *plugin.Error {
 		return nil
 	}
 	return in.sync(ctx)
+}
+
+// replace takes an instance out of service: calls that it has finish, new ones wait for the next.
+func (s *supervisor) replace(in *instance) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur.CompareAndSwap(in, nil) {
+		s.enterState(StateDraining)
+		signal(in.outgrown)
+	}
 }
 
 // close makes new calls fail; run sees the end of the catalog's context.

@@ -210,6 +210,26 @@ func (c confinement) limit(pid int, e *Enforced) error {
 	return errors.Join(errs...)
 }
 
+// onThread runs f on a thread that ends with it. It is never the process's first thread, which does not end, and by which
+// the kernel judges what may be done to the process as a whole.
+func onThread(f func()) {
+	go func() {
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f() // never unlocked: the thread ends with the goroutine
+			return
+		}
+		other := make(chan struct{})
+		go func() {
+			runtime.LockOSThread() // another one: the first is held
+			close(other)
+			f()
+		}()
+		<-other
+		runtime.UnlockOSThread()
+	}()
+}
+
 // startConfined starts a process from a thread that is confined first, and lives as long as the process: a parent-death
 // signal is bound to the thread. When until or done is closed the thread ends.
 func (c confinement) startConfined(cmd *exec.Cmd, until, done <-chan struct{}) (Enforced, error) {
@@ -218,8 +238,7 @@ func (c confinement) startConfined(cmd *exec.Cmd, until, done <-chan struct{}) (
 		err      error
 	}
 	started := make(chan outcome, 1)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
+	onThread(func() {
 		e, err := c.enter(landlockABI())
 		if err == nil {
 			err = cmd.Start()
@@ -231,7 +250,7 @@ func (c confinement) startConfined(cmd *exec.Cmd, until, done <-chan struct{}) (
 			case <-done:
 			}
 		}
-	}()
+	})
 	o := <-started
 	return o.enforced, o.err
 }

@@ -1,0 +1,89 @@
+package catalog
+
+import (
+	"encoding/json"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/casewire/casewire/host/internal/launch"
+)
+
+// grants are what a confined connector needs because of its connections: the ports of the URLs and the files that their
+// configurations name, whatever the property is called. An operator who writes a path into a connection means the
+// connector to read it.
+func (c *Catalog) grants(s *supervisor) launch.Grants {
+	g := launch.Grants{Ports: []uint16{53, 443}}
+	if d := s.desc.Load(); d != nil {
+		for _, host := range d.resp.GetEgress() {
+			if _, port, err := net.SplitHostPort(host); err == nil {
+				g.Ports = addPort(g.Ports, port)
+			}
+		}
+	}
+	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
+		grant(&g, os.Getenv(name))
+	}
+	for _, cn := range c.connections(s) {
+		var tree any
+		if json.Unmarshal(cn.spec.Config, &tree) == nil {
+			walk(tree, func(v string) { grant(&g, v) })
+		}
+	}
+	slices.Sort(g.Ports)
+	slices.Sort(g.Files)
+	return g
+}
+
+func walk(tree any, visit func(string)) {
+	switch t := tree.(type) {
+	case map[string]any:
+		for _, v := range t {
+			walk(v, visit)
+		}
+	case []any:
+		for _, v := range t {
+			walk(v, visit)
+		}
+	case string:
+		visit(t)
+	}
+}
+
+// grant adds what a configured text stands for, if it is a URL or the path of a file.
+func grant(g *launch.Grants, v string) {
+	if len(v) > 4096 {
+		return
+	}
+	if filepath.IsAbs(v) {
+		v = filepath.Clean(v)
+		if info, err := os.Stat(v); err == nil && info.Mode().IsRegular() && !slices.Contains(g.Files, v) {
+			g.Files = append(g.Files, v)
+		}
+		return
+	}
+	if !strings.Contains(v, "://") {
+		return
+	}
+	u, err := url.Parse(v)
+	if err != nil || u.Host == "" {
+		return
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"http": "80", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
+	}
+	g.Ports = addPort(g.Ports, port)
+}
+
+func addPort(ports []uint16, text string) []uint16 {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || slices.Contains(ports, uint16(n)) {
+		return ports
+	}
+	return append(ports, uint16(n))
+}
