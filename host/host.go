@@ -1,6 +1,7 @@
 package host
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -54,9 +55,12 @@ func New(o Options) (*Host, error) {
 	}
 	h := &Host{opts: o, log: o.Logger, store: o.Store, intakes: map[triggerKey]*intake{}, views: newViewCache(viewBytes)}
 	var err error
+	o.Sandbox.Mode = cmp.Or(o.Sandbox.Mode, SandboxAuto)
+	o.Limits.Memory = cmp.Or(o.Limits.Memory, DefaultLimits.Memory)
+	o.Limits.Files = cmp.Or(o.Limits.Files, DefaultLimits.Files)
 	h.catalog, err = catalog.New(catalog.Options{
 		Logger: o.Logger, RunDir: o.RunDir, Connectors: o.Connectors, HostVersion: o.Version, IdleStop: o.IdleStop,
-		Redact: o.Redact,
+		Redact: o.Redact, Sandbox: o.Sandbox, Limits: o.Limits,
 	})
 	if err != nil {
 		return nil, err

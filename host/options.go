@@ -31,11 +31,34 @@ type Options struct {
 	Workers int
 	// IdleStop stops a connector process that was not called for so long; zero never does.
 	IdleStop time.Duration
+	// Sandbox and Limits hold connector processes. The zero value is SandboxAuto, and DefaultLimits.
+	Sandbox Sandbox
+	Limits  Limits
 	// Version of the program, told to connectors.
 	Version string
 	// Redact scrubs what connectors print before it is logged; nil leaves it.
 	Redact func(string) string
 }
+
+// Sandbox says how connector processes are confined.
+type Sandbox = launch.Sandbox
+
+// SandboxMode says what happens when the system cannot confine a connector.
+type SandboxMode = launch.SandboxMode
+
+// The modes: do not confine; confine as far as the system can, and report what it cannot; do not start what cannot be
+// confined.
+const (
+	SandboxOff    = launch.SandboxOff
+	SandboxAuto   = launch.SandboxAuto
+	SandboxStrict = launch.SandboxStrict
+)
+
+// Limits bound what one connector process takes. A negative field bounds nothing.
+type Limits = launch.Limits
+
+// DefaultLimits are those of Options without.
+var DefaultLimits = Limits{Memory: 512 << 20, Files: 1024}
 
 // Connector says how to start a connector.
 type Connector = catalog.Source

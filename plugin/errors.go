@@ -50,12 +50,12 @@ const (
 	ReasonPluginCrashed  = "PLUGIN_CRASHED"
 	ReasonTooLarge       = "TOO_LARGE"
 	ReasonDraining       = "DRAINING"
-	ReasonPanic          = "PANIC"      // a handler of the connector panicked
-	ReasonBackoff        = "BACKOFF"    // the connector is down; it is started again after RetryAfter
+	ReasonPanic          = "PANIC"        // a handler of the connector panicked
+	ReasonBackoff        = "BACKOFF"      // the connector is down; it is started again after RetryAfter
 	ReasonQuarantined    = "QUARANTINED"  // the connector crashed too often; it is tried again after RetryAfter
 	ReasonPoisonInput    = "POISON_INPUT" // the connector crashed each time that it had this input; it is not given it again
-	ReasonUnresolved     = "UNRESOLVED" // MODE_RESOLVE: not found, and the window is not over
-	ReasonAbsent         = "ABSENT"     // MODE_RESOLVE: surely not there; it may be sent again
+	ReasonUnresolved     = "UNRESOLVED"   // MODE_RESOLVE: not found, and the window is not over
+	ReasonAbsent         = "ABSENT"       // MODE_RESOLVE: surely not there; it may be sent again
 )
 
 // Shorthands for the protocol's enums.

@@ -26,9 +26,9 @@ var (
 
 // PaceMemory makes this process collect garbage seldom while it works, and give memory back to the system when it rests.
 // It is for processes of Casewire's own: Serve calls it, and so does the program casewire; who embeds a host decides for
-// the whole process. It leaves alone a process that was started with GOGC or GOMEMLIMIT.
+// the whole process. It leaves alone a process that was started with GOGC, or with a tight GOMEMLIMIT.
 func PaceMemory() {
-	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+	if os.Getenv("GOGC") != "" || debug.SetMemoryLimit(-1) < 8*heapFloor {
 		return
 	}
 	paceOnce.Do(func() {

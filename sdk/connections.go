@@ -21,9 +21,9 @@ import (
 type connection struct {
 	name, tenant string
 	generation   uint64
-	value        any           // what the author's open returned
-	err          *Error        // why it could not be opened; then value is nil
-	secrets      []string      // what must not appear in errors
+	value        any      // what the author's open returned
+	err          *Error   // why it could not be opened; then value is nil
+	secrets      []string // what must not appear in errors
 	egress       *egress.Policy
 	gone         chan struct{} // closed when it was replaced or removed
 	refs         atomic.Int64  // one for the table, one per open call

@@ -64,7 +64,7 @@ type Client struct {
 	http  *http.Client
 	inner http.RoundTripper
 	reach *egress.Policy // outside of a call, and for connectors that declare nothing
-	plain bool // inner is the standard library's: what it says of a request that was not sent can be believed
+	plain bool           // inner is the standard library's: what it says of a request that was not sent can be believed
 }
 
 // New makes a client, or says what is wrong with the options as sdk.BadConfig("/base_url", …).

@@ -107,6 +107,10 @@ func connections(file *config.File, secrets *config.Resolved) []host.Connection 
 	return conns
 }
 
+func sandbox(p config.Plugins) host.Sandbox {
+	return host.Sandbox{Mode: host.SandboxMode(p.Sandbox), Read: p.SandboxRead, Write: p.SandboxWrite}
+}
+
 // newLogger logs for people or programs, and prints no secret whatever it is handed.
 func newLogger(w io.Writer, l config.Log, redactor *secret.Redactor) *slog.Logger {
 	opts := &slog.HandlerOptions{Level: l.Level}

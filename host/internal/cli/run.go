@@ -95,6 +95,7 @@ func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer
 	h, err := host.New(host.Options{
 		Store: st, Connectors: app.Connectors, Connections: conns, Logger: log, PublicURL: file.HTTP.PublicURL,
 		IdleStop: file.Plugins.IdleStop, Version: app.Version, Redact: secrets.Redactor.String,
+		Sandbox: sandbox(file.Plugins), Limits: host.Limits{Memory: file.Plugins.Memory, Files: file.Plugins.Files},
 	})
 	if err != nil {
 		return Environment(err)

@@ -55,6 +55,12 @@ type HTTP struct {
 // Plugins configures connector processes.
 type Plugins struct {
 	IdleStop time.Duration // zero: never
+	// Sandbox is auto, strict or off; SandboxRead and SandboxWrite are further paths that every connector may read or write.
+	Sandbox                   string
+	SandboxRead, SandboxWrite []string
+	// Memory in bytes and Files bound one connector process; zero leaves the host's default, a negative one bounds nothing.
+	Memory int64
+	Files  int
 }
 
 // Log configures logging.

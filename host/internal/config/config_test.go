@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -158,7 +159,7 @@ connections:
     poll: 60s
     config: { push: manage }
 flows: [flows/*.yaml, flows/a.yaml]
-plugins: { idle_stop: 5m }
+plugins: { idle_stop: 5m, sandbox: { mode: strict, read: [/opt/x] }, limits: { memory: 256MiB, files: none } }
 log: { level: debug, format: json }
 -- token --
 hunter2-from-file
@@ -185,6 +186,9 @@ func load(t *testing.T, src string) (*config.File, string) {
 func TestLoad(t *testing.T) {
 	t.Parallel()
 	f, dir := load(t, good)
+	if p := f.Plugins; p.Sandbox != "strict" || !slices.Equal(p.SandboxRead, []string{"/opt/x"}) || p.Memory != 256<<20 || p.Files != -1 {
+		t.Errorf("plugins: %+v", p)
+	}
 	if f.Store.Path != filepath.Join(dir, "data/x.db") || f.Plugins.IdleStop != 5*time.Minute || f.Log != (config.Log{Level: slog.LevelDebug, Format: "json"}) {
 		t.Errorf("got %+v %+v %+v", f.Store, f.Plugins, f.Log)
 	}

@@ -189,13 +189,15 @@ func (r *reader) publicURL(n *yamldoc.Node) string {
 
 func (r *reader) plugins() {
 	r.file.Plugins.IdleStop = DefaultIdleStop
-	n := r.section("plugins", []string{"idle_stop"}, []string{"dir", "path", "sha256", "sandbox", "files"})
+	n := r.section("plugins", []string{"idle_stop", "sandbox", "limits"}, []string{"dir", "path", "sha256", "files"})
 	if v := n.Get("idle_stop"); v != nil {
 		d, ok := r.duration(v, "plugins.idle_stop", 0, 7*24*time.Hour)
 		if ok {
 			r.file.Plugins.IdleStop = d
 		}
 	}
+	r.sandbox(n.Get("sandbox"))
+	r.limits(n.Get("limits"))
 }
 
 func (r *reader) duration(n *yamldoc.Node, path string, least, most time.Duration) (time.Duration, bool) {

@@ -80,14 +80,14 @@ type Enforced struct {
 	Mode SandboxMode `json:"mode"`
 	// Files: it reads and writes only what it was granted. Ports: it connects to no TCP port but those granted, and listens
 	// on none. Privileges: it gains none by running a program. Signals: it signals nobody else.
-	Files      bool  `json:"files"`
-	Ports      bool  `json:"ports"`
-	Privileges bool  `json:"privileges"`
-	Signals    bool  `json:"signals"`
+	Files      bool `json:"files"`
+	Ports      bool `json:"ports"`
+	Privileges bool `json:"privileges"`
+	Signals    bool `json:"signals"`
 	// Calls: system calls that a connector has no use for fail, those that would go around the other rules among them.
-	Calls      bool  `json:"system_calls"`
-	Memory     int64 `json:"memory_bytes,omitempty"` // hard limit
-	OpenFiles  int   `json:"open_files,omitempty"`
+	Calls     bool  `json:"system_calls"`
+	Memory    int64 `json:"memory_bytes,omitempty"` // hard limit
+	OpenFiles int   `json:"open_files,omitempty"`
 	// Missing says what was wanted and cannot be had here.
 	Missing []string `json:"missing,omitempty"`
 }
