@@ -350,10 +350,17 @@ func TestRedirects(t *testing.T) {
 	if out, err := request(t, h, sdktest.Call{Input: map[string]any{"path": "/x"}}); err != nil || out.Status != 200 {
 		t.Errorf("within: %+v, %v", out, err)
 	}
-	for to = range map[string]bool{"/login": true, "https://other.example/v1/x": true} {
+	for _, tc := range []struct {
+		to, want string
+		class    plugin.Class
+	}{
+		{"/login", "no configured address covers", plugin.ClassConfig},
+		{"https://other.example/v1/x", "not among those that this connection may reach", plugin.ClassDenied},
+	} {
+		to = tc.to
 		_, err := request(t, h, sdktest.Call{Input: map[string]any{"path": "/x"}})
 		var e *plugin.Error
-		if !errors.As(err, &e) || e.Class() != plugin.ClassConfig || !strings.Contains(err.Error(), "no configured address covers") {
+		if !errors.As(err, &e) || e.Class() != tc.class || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("to %s: %v", to, err)
 		}
 	}
