@@ -179,7 +179,7 @@ func (p *process) open(ctx context.Context, o *connectorv1.Open) (connectorv1.Co
 
 // consume runs a trigger to its end and acknowledges what comes.
 func (p *process) consume(ctx context.Context, o *connectorv1.Open) ([]*connectorv1.Batch, error) {
-	ctx, cancel := context.WithTimeout(ctx, 40*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	stream, err := p.open(ctx, o)
 	if err != nil {
@@ -270,7 +270,7 @@ func eventIDs(batches []*connectorv1.Batch) map[string]bool {
 
 // withhold opens a poll with a window of one, withholds the acknowledgement, and then gives it.
 func (s *suite) withhold(ctx context.Context, p *process, t *connectorv1.Trigger) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	stream, err := p.open(ctx, &connectorv1.Open{Call: s.call(live), Trigger: t.GetName(), Mode: connectorv1.ConsumeMode_CONSUME_MODE_POLL, Window: 1})
 	if err != nil {
@@ -307,7 +307,7 @@ func (s *suite) withhold(ctx context.Context, p *process, t *connectorv1.Trigger
 		}
 	}
 	for n := 0; ; n++ {
-		b, err := next(20 * time.Second)
+		b, err := next(8 * time.Second)
 		switch {
 		case errors.Is(err, io.EOF) && n > 1:
 			return nil
@@ -316,7 +316,7 @@ func (s *suite) withhold(ctx context.Context, p *process, t *connectorv1.Trigger
 		case err != nil:
 			return err
 		case b == nil:
-			return fmt.Errorf("no batch within 20 s of the acknowledgement of batch %d", n)
+			return fmt.Errorf("no batch within 8 s of the acknowledgement of batch %d", n)
 		}
 		if n < 2 {
 			early, err := next(400 * time.Millisecond)
@@ -364,7 +364,7 @@ func stops(stream connectorv1.Connector_ConsumeClient, tell func() error) error 
 
 // hints asks for a few hints of which none leads anywhere.
 func (s *suite) hints(ctx context.Context, p *process, k kind, t *connectorv1.Trigger) error {
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	stream, err := p.open(ctx, &connectorv1.Open{Call: s.call(k), Trigger: t.GetName(), Mode: connectorv1.ConsumeMode_CONSUME_MODE_RESOLVE})
 	if err != nil {

@@ -104,7 +104,7 @@ var invokeChecks = []check{
 			const after = 400 * time.Millisecond
 			begin := time.Now()
 			req.Call.Deadline = timestamppb.New(begin.Add(after))
-			within, cancel := context.WithTimeout(ctx, 10*time.Second)
+			within, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
 			_, err = p.invoke(within, req)
 			if took := time.Since(begin); took > after+cancelLimit+slack {
@@ -129,7 +129,7 @@ var invokeChecks = []check{
 			if err != nil {
 				return err
 			}
-			within, cancel := context.WithTimeout(ctx, 20*time.Second)
+			within, cancel := context.WithTimeout(ctx, 5*time.Second)
 			defer cancel()
 			if err := s.silent.await(within, func(open int) bool { return open == 0 }); err != nil {
 				return errors.New("earlier calls, long over, still hold requests to the vendor")
@@ -327,6 +327,9 @@ func (s *suite) twice(ctx context.Context, p *process, a *connectorv1.Action) er
 			return err
 		}
 	}
+	if err := sameObject(one.result.GetOutput(), again.result.GetOutput()); err != nil {
+		return err
+	}
 	req.Call.Mode, req.Call.Prior = connectorv1.Mode_MODE_RESOLVE, nil
 	for end := first.Add(a.GetResolveWindow().AsDuration() + 5*time.Second); ; {
 		_, err := p.invoke(ctx, req)
@@ -346,6 +349,24 @@ func (s *suite) twice(ctx context.Context, p *process, a *connectorv1.Action) er
 			return err
 		}
 	}
+}
+
+// sameObject compares what outputs usually name an object by.
+func sameObject(one, two []byte) error {
+	a, err := readSchema(one)
+	if err != nil {
+		return err
+	}
+	b, err := readSchema(two)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{"id", "key", "url", "number"} {
+		if x, y := a[name], b[name]; x != nil && y != nil && fmt.Sprint(x) != fmt.Sprint(y) {
+			return fmt.Errorf("the second call made another object: %s is %v, and was %v", name, y, x)
+		}
+	}
+	return nil
 }
 
 // judge holds what a call brought against the action's description.

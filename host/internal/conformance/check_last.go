@@ -123,6 +123,9 @@ func (s *suite) hook(ctx context.Context, p *process, k kind, t *connectorv1.Tri
 		Call: s.call(k), Trigger: t.GetName(), Method: method, Path: "/..%2f", Query: "%zz&a=1;b", Body: body, RemoteAddr: "203.0.113.5:1",
 		Headers: map[string]string{"Content-Type": "application/json", "X-Conformance": "\x01"},
 	})
+	if ctx.Err() != nil {
+		return fmt.Errorf("there was no answer within %v", plugin.WebhookTimeout)
+	}
 	if err != nil {
 		_, bad := typed(err)
 		return bad
@@ -192,6 +195,9 @@ var drainChecks = []check{
 			req, err := s.invocation(silent, a)
 			if err != nil {
 				return err
+			}
+			if err := s.silent.await(ctx, func(open int) bool { return open == 0 }); err != nil {
+				return errors.New("earlier calls, long over, still hold requests to the vendor")
 			}
 			over := make(chan error, 1)
 			go func() {

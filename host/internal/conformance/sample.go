@@ -67,7 +67,7 @@ func follow(root, s object) object {
 			return s
 		}
 		var at any = root
-		for _, part := range strings.Split(strings.TrimPrefix(strings.TrimPrefix(ref, "#"), "/"), "/") {
+		for part := range strings.SplitSeq(strings.TrimPrefix(strings.TrimPrefix(ref, "#"), "/"), "/") {
 			if part == "" {
 				continue
 			}

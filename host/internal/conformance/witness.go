@@ -158,12 +158,14 @@ func (w *witness) stream(p *process) grpc.StreamClientInterceptor {
 		if err != nil {
 			return nil, err
 		}
-		return &seenStream{ClientStream: cs, w: w, p: p, method: method}, nil
+		// The stream's own context ends with the stream; what counts is whether this side gave up.
+		return &seenStream{ClientStream: cs, within: ctx, w: w, p: p, method: method}, nil
 	}
 }
 
 type seenStream struct {
 	grpc.ClientStream
+	within context.Context //nolint:containedctx // of the call, for the stream's life
 	w      *witness
 	p      *process
 	method string
@@ -171,7 +173,7 @@ type seenStream struct {
 
 func (s *seenStream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
-	s.w.see(s.Context(), s.p, s.method, m, err)
+	s.w.see(s.within, s.p, s.method, m, err)
 	return err
 }
 
