@@ -169,15 +169,22 @@ var describeChecks = []check{
 		}),
 	},
 	{
-		"describe.effects", "Every action declares its effect, and only those that are or can be keyed a resolve window.",
+		"describe.effects", "Every action declares its effect, and only keyed ones a resolve window.",
 		"Say read, idempotent, keyed or unsafe: the host decides by it what may be repeated.",
 		inDescription(func(d *connectorv1.DescribeResponse, fault func(string, ...any)) {
 			for _, a := range d.GetActions() {
 				if a.GetEffect() < connectorv1.Effect_EFFECT_READ || a.GetEffect() > connectorv1.Effect_EFFECT_UNSAFE {
 					fault("action %q declares %v", a.GetName(), a.GetEffect())
 				}
-				if w := a.GetResolveWindow(); w.AsDuration() < 0 || w.AsDuration() > 0 && a.GetEffect() != connectorv1.Effect_EFFECT_KEYED && !a.GetEffectByCaller() {
-					fault("action %q has a resolve window of %v", a.GetName(), w.AsDuration())
+				keyed := a.GetEffect() == connectorv1.Effect_EFFECT_KEYED || a.GetEffectByCaller()
+				if w := a.GetResolveWindow().AsDuration(); w < 0 || w > 0 && !keyed {
+					fault("action %q has a resolve window of %v", a.GetName(), w)
+				}
+				for _, r := range a.GetEffectRules() {
+					if !a.GetEffectByCaller() || r.GetProperty() == "" || len(r.GetValues()) == 0 ||
+						r.GetEffect() < connectorv1.Effect_EFFECT_READ || r.GetEffect() > connectorv1.Effect_EFFECT_UNSAFE {
+						fault("action %q has a rule for its effect that names no property, values or effect", a.GetName())
+					}
 				}
 			}
 		}),

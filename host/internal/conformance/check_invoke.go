@@ -218,7 +218,7 @@ var invokeChecks = []check{
 		"Look at the key before anything else.",
 		func(ctx context.Context, s *suite) error {
 			return s.eachAction(ctx, func(p *process, k kind, a *connectorv1.Action) error {
-				if a.GetEffect() != connectorv1.Effect_EFFECT_KEYED {
+				if a.GetEffect() != connectorv1.Effect_EFFECT_KEYED && !a.GetEffectByCaller() {
 					return skipf("it is not keyed")
 				}
 				req, err := s.invocation(k, a)
@@ -226,6 +226,9 @@ var invokeChecks = []check{
 					return err
 				}
 				req.Call.IdempotencyKey = ""
+				if a.GetEffectByCaller() {
+					req.Call.Effect = connectorv1.Effect_EFFECT_KEYED
+				}
 				_, err = p.invoke(ctx, req)
 				_, bad := refusal(err, codes.InvalidArgument)
 				return bad
