@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -77,6 +78,10 @@ func (b *box) list(ctx context.Context, in boxInput, emit func(boxRow) error) (b
 	return boxSum{10}, nil
 }
 
+func (b *box) export(ctx context.Context, in boxInput) (boxSum, error) {
+	return boxSum{1}, sdk.SendBlob(ctx, in.Name+".txt", "text/plain", strings.NewReader("a thing"))
+}
+
 const boxEvents = 3
 
 func (b *box) poll(ctx context.Context, cur boxCursor, emit func(sdk.Page[boxCursor]) error) error {
@@ -90,6 +95,16 @@ func (b *box) poll(ctx context.Context, cur boxCursor, emit func(sdk.Page[boxCur
 		}
 	}
 	return nil
+}
+
+// stream sends what there is and waits for more.
+func (b *box) stream(ctx context.Context, cur boxCursor, emit func(sdk.Page[boxCursor]) error) error {
+	if err := b.poll(ctx, cur, emit); err != nil {
+		return err
+	}
+	sdk.Idle(ctx, time.Minute, nil)
+	<-ctx.Done()
+	return ctx.Err()
 }
 
 func (b *box) hook(_ context.Context, r *sdk.HookRequest) (*sdk.HookResponse, error) {
@@ -128,9 +143,13 @@ func newBox() *sdk.Connector {
 	sdk.Action(c, "thing.get", "Get a thing.", (*box).get, sdk.Read, sdk.Example("By name", boxInput{"anvil"}))
 	sdk.Action(c, "thing.ensure", "Make a thing exist.", (*box).ensure, sdk.Keyed, sdk.ResolveWindow(time.Second), sdk.DryRuns())
 	sdk.Rows(c, "thing.list", "List things.", (*box).list, sdk.Read)
+	sdk.Action(c, "thing.export", "Get a thing as a file.", (*box).export, sdk.Read, sdk.Blobs())
 	sdk.AddTrigger(c, sdk.Trigger[*box, boxCursor]{
 		Name: "things", Summary: "New things.", Emits: []string{event.TypeAlert},
 		Poll: (*box).poll, Hook: (*box).hook, Resolve: (*box).resolve,
+	})
+	sdk.AddTrigger(c, sdk.Trigger[*box, boxCursor]{
+		Name: "ticks", Summary: "Things as they come.", Emits: []string{event.TypeAlert}, Stream: (*box).stream,
 	})
 	sdk.OnCheck(c, (*box).check)
 	return c

@@ -8,6 +8,7 @@ import (
 	"io"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -28,7 +29,7 @@ var consumeChecks = []check{
 			}
 			opens := []*connectorv1.Open{{Call: s.call(k), Trigger: "conformance_none", Mode: connectorv1.ConsumeMode_CONSUME_MODE_POLL}}
 			for _, t := range s.about.GetTriggers() {
-				for _, m := range []connectorv1.ConsumeMode{connectorv1.ConsumeMode_CONSUME_MODE_UNSPECIFIED, connectorv1.ConsumeMode_CONSUME_MODE_POLL, connectorv1.ConsumeMode_CONSUME_MODE_RESOLVE} {
+				for _, m := range []connectorv1.ConsumeMode{connectorv1.ConsumeMode_CONSUME_MODE_UNSPECIFIED, connectorv1.ConsumeMode_CONSUME_MODE_POLL, connectorv1.ConsumeMode_CONSUME_MODE_STREAM, connectorv1.ConsumeMode_CONSUME_MODE_RESOLVE} {
 					if !slices.Contains(modes(t), m) {
 						opens = append(opens, &connectorv1.Open{Call: s.call(k), Trigger: t.GetName(), Mode: m})
 					}
@@ -127,6 +128,30 @@ var consumeChecks = []check{
 		},
 	},
 	{
+		"consume.stream", "A trigger that streams stays open with nothing to send, sends batches as a poll does, and ends within 1.5 s of Stop.",
+		"Wait for the vendor until Stop or the end of the call, and send Idle now and then.",
+		func(ctx context.Context, s *suite) error {
+			if _, err := s.process(ctx); err != nil {
+				return err
+			}
+			if !slices.ContainsFunc(s.about.GetTriggers(), (*connectorv1.Trigger).GetStreams) {
+				return skipf("no trigger streams")
+			}
+			p, err := s.connection(ctx, live)
+			if err != nil {
+				return err
+			}
+			for _, t := range s.about.GetTriggers() {
+				if t.GetStreams() {
+					if err := s.listen(ctx, p, t); err != nil {
+						return fmt.Errorf("%s: %w", t.GetName(), err)
+					}
+				}
+			}
+			return nil
+		},
+	},
+	{
 		"consume.resolve", "Every hint gets exactly one outcome, in any order; one that leads nowhere or makes no sense does not end the stream, and the end of the hints does.",
 		"Answer a bad hint with a status in its outcome; return when the host closes its side.",
 		func(ctx context.Context, s *suite) error {
@@ -157,6 +182,9 @@ func modes(t *connectorv1.Trigger) []connectorv1.ConsumeMode {
 	var out []connectorv1.ConsumeMode
 	if t.GetPolls() {
 		out = append(out, connectorv1.ConsumeMode_CONSUME_MODE_POLL)
+	}
+	if t.GetStreams() {
+		out = append(out, connectorv1.ConsumeMode_CONSUME_MODE_STREAM)
 	}
 	if t.GetResolves() {
 		out = append(out, connectorv1.ConsumeMode_CONSUME_MODE_RESOLVE)
@@ -235,6 +263,16 @@ func (s *suite) eachPoll(ctx context.Context, judge func(*process, *connectorv1.
 }
 
 func judgeBatches(t *connectorv1.Trigger, batches []*connectorv1.Batch) error {
+	if err := judgeEach(t, batches); err != nil {
+		return err
+	}
+	if n := len(batches); n == 0 || !batches[n-1].GetCaughtUp() {
+		return errors.New("the poll ended without a batch that says caught_up")
+	}
+	return nil
+}
+
+func judgeEach(t *connectorv1.Trigger, batches []*connectorv1.Batch) error {
 	for i, b := range batches {
 		if b.GetSeq() != uint64(i+1) {
 			return fmt.Errorf("batch %d has seq %d", i+1, b.GetSeq())
@@ -251,9 +289,6 @@ func judgeBatches(t *connectorv1.Trigger, batches []*connectorv1.Batch) error {
 				return fmt.Errorf("event %q has the type %q, which the trigger does not say that it emits", e.ID, e.Type)
 			}
 		}
-	}
-	if n := len(batches); n == 0 || !batches[n-1].GetCaughtUp() {
-		return errors.New("the poll ended without a batch that says caught_up")
 	}
 	return nil
 }
@@ -331,6 +366,57 @@ func (s *suite) withhold(ctx context.Context, p *process, t *connectorv1.Trigger
 			return err
 		}
 	}
+}
+
+// listen keeps a stream open for a moment, and then ends it.
+func (s *suite) listen(ctx context.Context, p *process, t *connectorv1.Trigger) error {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	stream, err := p.open(ctx, &connectorv1.Open{Call: s.call(live), Trigger: t.GetName(), Mode: connectorv1.ConsumeMode_CONSUME_MODE_STREAM})
+	if err != nil {
+		return err
+	}
+	var batches []*connectorv1.Batch
+	var mu sync.Mutex
+	over := make(chan error, 1)
+	go func() {
+		for {
+			m, err := stream.Recv()
+			if err != nil {
+				over <- err
+				return
+			}
+			if b := m.GetBatch(); b != nil {
+				mu.Lock()
+				batches = append(batches, b)
+				mu.Unlock()
+				_ = ack(stream, b.GetSeq()) // Recv tells what went wrong
+			}
+		}
+	}()
+	quiet := time.NewTimer(time.Second)
+	defer quiet.Stop()
+	select {
+	case err := <-over:
+		return fmt.Errorf("the stream ended by itself: %w", err)
+	case <-quiet.C:
+	}
+	if err := stream.Send(&connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Stop{Stop: &connectorv1.Stop{}}}); err != nil {
+		return err
+	}
+	late := time.NewTimer(cancelLimit + slack)
+	defer late.Stop()
+	select {
+	case err := <-over:
+		if _, bad := typed(err); !errors.Is(err, io.EOF) && bad != nil {
+			return bad
+		}
+	case <-late.C:
+		return fmt.Errorf("it is still open %v after Stop", cancelLimit)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	return judgeEach(t, batches)
 }
 
 // stops demands that a stream ends soon after it was told to.

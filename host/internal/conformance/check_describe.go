@@ -216,8 +216,8 @@ var describeChecks = []check{
 		},
 	},
 	{
-		"describe.triggers", "Every trigger names the types of its events, polls or takes webhooks, resolves only what its webhooks hint at, and asks for webhook bodies of at most 2 MiB.",
-		"Set emits, polls, interval, resolves and webhook to what the trigger does.",
+		"describe.triggers", "Every trigger names the types of its events, polls, streams or takes webhooks, resolves only what its webhooks hint at, and asks for webhook bodies of at most 2 MiB.",
+		"Set emits, polls, streams, interval, resolves and webhook to what the trigger does.",
 		func(ctx context.Context, s *suite) error {
 			if _, err := s.process(ctx); err != nil {
 				return err
@@ -239,8 +239,11 @@ func describeTrigger(t *connectorv1.Trigger, fault func(string, ...any)) {
 	if len(t.GetEmits()) == 0 {
 		fault("trigger %q emits nothing", t.GetName())
 	}
-	if !t.GetPolls() && w == nil {
-		fault("trigger %q neither polls nor takes webhooks", t.GetName())
+	if !t.GetPolls() && !t.GetStreams() && w == nil {
+		fault("trigger %q neither polls nor streams nor takes webhooks", t.GetName())
+	}
+	if t.GetPolls() && t.GetStreams() {
+		fault("trigger %q polls and streams; only one may move the cursor", t.GetName())
 	}
 	if t.GetResolves() && w == nil {
 		fault("trigger %q resolves hints, but takes no webhooks that could give any", t.GetName())

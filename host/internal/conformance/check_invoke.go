@@ -273,7 +273,7 @@ var invokeChecks = []check{
 		},
 	},
 	{
-		"invoke.result", "A call that succeeds ends with exactly one Result, whose output, with the rows, satisfies the output schema.",
+		"invoke.result", "A call that succeeds ends with exactly one Result, whose output, with rows and files, satisfies the output schema.",
 		"Send the Result last, and send what you describe.",
 		func(ctx context.Context, s *suite) error {
 			return s.working(ctx, func(p *process, a *connectorv1.Action) error {
@@ -402,6 +402,12 @@ func (a *answer) judge(action *connectorv1.Action) error {
 			rows = append(rows, row)
 		}
 		o["rows"] = rows
+	}
+	if !action.GetBlobs() && len(a.files) > 0 {
+		return errors.New("it sends files but does not say so")
+	}
+	if action.GetBlobs() {
+		o["blobs"] = append([]any{}, a.files...)
 	}
 	if err := schema.Validate(o); err != nil {
 		return fmt.Errorf("the output does not satisfy its schema: %w", err)

@@ -65,7 +65,7 @@ func TestGoodWithoutVendor(t *testing.T) {
 	t.Parallel()
 	report := judge(t, conformance.Subject{Path: self(t), Args: []string{"connector", "good"}})
 	for _, r := range report.Results {
-		needs := r.ID == "invoke.result" || r.ID == "invoke.keyed" || r.ID == "consume.poll" || r.ID == "consume.resume" || r.ID == "consume.window"
+		needs := r.ID == "invoke.result" || r.ID == "invoke.keyed" || r.ID == "consume.poll" || r.ID == "consume.resume" || r.ID == "consume.stream" || r.ID == "consume.window"
 		switch {
 		case needs && (r.Status != conformance.Skip || !strings.Contains(r.Detail, "--")):
 			t.Errorf("%s %s: %q", r.Status, r.ID, r.Detail)
@@ -123,6 +123,7 @@ func TestMutants(t *testing.T) {
 		{"no result", "invoke.result", ""},
 		{"wrong output", "invoke.result", ""},
 		{"wrong count", "invoke.result", ""},
+		{"endless file", "invoke.result", ""},
 		{"another each time", "invoke.keyed", ""},
 		{"surely absent", "invoke.keyed", ""},
 		{"any trigger", "consume.unknown", ""},
@@ -133,6 +134,8 @@ func TestMutants(t *testing.T) {
 		{"forgets", "consume.resume", ""},
 		{"no window", "consume.window", ""},
 		{"no stop", "consume.stop", ""},
+		{"no stop", "consume.stream", ""},
+		{"counts from zero", "consume.stream", ""},
 		{"hint ends all", "consume.resolve", ""},
 		{"loses hints", "consume.resolve", ""},
 		{"outcome twice", "consume.resolve", ""},

@@ -291,6 +291,10 @@ func (s *mutantStream) Send(r *connectorv1.InvokeResponse) error {
 		if r.GetResult() != nil {
 			r.GetResult().Output = []byte(`{"id":[]}`)
 		}
+	case "endless file":
+		if r.GetBlob() != nil {
+			r.GetBlob().Last = false
+		}
 	case "wrong count":
 		if r.GetRows() != nil {
 			r.GetRows().Count++

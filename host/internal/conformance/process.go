@@ -3,12 +3,17 @@ package conformance
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -175,6 +180,10 @@ type answer struct {
 	result *connectorv1.Result
 	rows   []byte
 	count  uint64
+	files  []any
+	size   int64 // of the file that has begun
+	open   bool  // a file has begun and not ended
+	hash   hash.Hash
 	broken error // how the stream breaks the rules
 }
 
@@ -203,7 +212,12 @@ func (p *process) invoke(ctx context.Context, req *connectorv1.InvokeRequest) (*
 			a.result = k.Result
 		case *connectorv1.InvokeResponse_Rows:
 			a.take(k.Rows)
+		case *connectorv1.InvokeResponse_Blob:
+			a.takePiece(k.Blob)
 		}
+	}
+	if a.open {
+		a.broken = errors.New("a file has no last piece")
 	}
 	if a.result == nil {
 		a.broken = errors.New("the stream ended well but without a Result")
@@ -230,6 +244,25 @@ func (a *answer) take(r *connectorv1.Rows) {
 	}
 	a.count += uint64(n)
 	a.rows = append(a.rows, r.GetNdjson()...)
+}
+
+func (a *answer) takePiece(b *connectorv1.Blob) {
+	if !a.open {
+		if b.GetName() == "" {
+			a.broken = errors.New("a file has no name")
+		}
+		a.files = append(a.files, map[string]any{"name": b.GetName(), "media_type": b.GetMediaType()})
+		a.size, a.hash = 0, sha256.New()
+	}
+	if n := len(b.GetData()); n > plugin.MaxBlobPiece {
+		a.broken = fmt.Errorf("a piece of a file has %d bytes, more than %d", n, plugin.MaxBlobPiece)
+	}
+	a.size += int64(len(b.GetData()))
+	_, _ = a.hash.Write(b.GetData())
+	if a.open = !b.GetLast(); !a.open {
+		f, _ := a.files[len(a.files)-1].(map[string]any)
+		f["size"], f["sha256"] = json.Number(strconv.FormatInt(a.size, 10)), hex.EncodeToString(a.hash.Sum(nil))
+	}
 }
 
 // readStatus decodes a google.rpc.Status that travelled inside a message.
