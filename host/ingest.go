@@ -169,17 +169,28 @@ func (h *Host) Webhook(ctx context.Context, connection, trigger string, req *con
 		in.status.LastPush = time.Now()
 	}
 	for reason, n := range resp.GetRefused() {
-		in.status.Refused[reason] += int(n)
+		in.refused(reason, int(n))
 	}
 	in.mu.Unlock()
 	return resp, nil
+}
+
+// maxReasons bounds the reasons that are counted apart: connectors name them, and each becomes a time series.
+const maxReasons = 32
+
+// refused counts; the caller holds in.mu.
+func (in *intake) refused(reason string, n int) {
+	if _, known := in.status.Refused[reason]; !known && len(in.status.Refused) >= maxReasons {
+		reason = "other"
+	}
+	in.status.Refused[reason] += n
 }
 
 // Refuse counts a request that was refused before its connector was asked.
 func (h *Host) Refuse(connection, trigger, reason string) {
 	if in := h.intake(connection, trigger); in != nil {
 		in.mu.Lock()
-		in.status.Refused[reason]++
+		in.refused(reason, 1)
 		in.mu.Unlock()
 	}
 }

@@ -172,8 +172,12 @@ func (a *api) deadLetters(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	kind := q.Get("kind")
+	if kind != "" && kind != "run" && kind != "event" && kind != "hint" {
+		return invalid("kind=%s: give run, event or hint", kind)
+	}
 	dls, err := a.store.ListDeadLetters(r.Context(), store.DeadLetterFilter{
-		Flow: q.Get("flow"), Kind: q.Get("kind"), All: q.Get("all") == "true", Limit: n,
+		Flow: q.Get("flow"), Kind: kind, All: q.Get("all") == "true", Limit: n,
 	})
 	if err != nil {
 		return err
@@ -229,35 +233,35 @@ func (a *api) metrics(w http.ResponseWriter, r *http.Request) error {
 	fmt.Fprintf(&b, "casewire_dead_letters %d\n", s.Store.DeadLetters)
 	gauge("runs", "Runs by state.")
 	for _, k := range sorted(s.Store.Runs) {
-		fmt.Fprintf(&b, "casewire_runs{state=%q} %d\n", k, s.Store.Runs[k])
+		fmt.Fprintf(&b, "casewire_runs{state=%s} %d\n", label(k), s.Store.Runs[k])
 	}
 	gauge("events", "Events by verdict.")
 	for _, k := range sorted(s.Store.Events) {
-		fmt.Fprintf(&b, "casewire_events{verdict=%q} %d\n", k, s.Store.Events[k])
+		fmt.Fprintf(&b, "casewire_events{verdict=%s} %d\n", label(k), s.Store.Events[k])
 	}
 	gauge("effects", "Keyed effects by state.")
 	for _, k := range sorted(s.Store.Effects) {
-		fmt.Fprintf(&b, "casewire_effects{state=%q} %d\n", k, s.Store.Effects[k])
+		fmt.Fprintf(&b, "casewire_effects{state=%s} %d\n", label(k), s.Store.Effects[k])
 	}
 	gauge("trigger_last_poll_age_seconds", "Seconds since the last poll that succeeded.")
 	for _, t := range s.Triggers {
 		if !t.LastPoll.IsZero() {
-			fmt.Fprintf(&b, "casewire_trigger_last_poll_age_seconds{connection=%q,trigger=%q} %.0f\n", t.Connection, t.Trigger, time.Since(t.LastPoll).Seconds())
+			fmt.Fprintf(&b, "casewire_trigger_last_poll_age_seconds{connection=%s,trigger=%s} %.0f\n", label(t.Connection), label(t.Trigger), time.Since(t.LastPoll).Seconds())
 		}
 	}
 	gauge("trigger_accepted", "Accepted events by the way that they came, since the start.")
 	for _, t := range s.Triggers {
-		fmt.Fprintf(&b, "casewire_trigger_accepted{connection=%q,trigger=%q,via=\"push\"} %d\n", t.Connection, t.Trigger, t.FoundByPush)
-		fmt.Fprintf(&b, "casewire_trigger_accepted{connection=%q,trigger=%q,via=\"poll\"} %d\n", t.Connection, t.Trigger, t.FoundByPoll)
+		fmt.Fprintf(&b, "casewire_trigger_accepted{connection=%s,trigger=%s,via=\"push\"} %d\n", label(t.Connection), label(t.Trigger), t.FoundByPush)
+		fmt.Fprintf(&b, "casewire_trigger_accepted{connection=%s,trigger=%s,via=\"poll\"} %d\n", label(t.Connection), label(t.Trigger), t.FoundByPoll)
 	}
 	gauge("trigger_poll_errors", "Polls that failed, since the start.")
 	for _, t := range s.Triggers {
-		fmt.Fprintf(&b, "casewire_trigger_poll_errors{connection=%q,trigger=%q} %d\n", t.Connection, t.Trigger, t.PollErrors)
+		fmt.Fprintf(&b, "casewire_trigger_poll_errors{connection=%s,trigger=%s} %d\n", label(t.Connection), label(t.Trigger), t.PollErrors)
 	}
 	gauge("webhook_refused", "What webhooks were refused for, or found odd, since the start.")
 	for _, t := range s.Triggers {
 		for _, reason := range sorted(t.Refused) {
-			fmt.Fprintf(&b, "casewire_webhook_refused{connection=%q,trigger=%q,reason=%q} %d\n", t.Connection, t.Trigger, reason, t.Refused[reason])
+			fmt.Fprintf(&b, "casewire_webhook_refused{connection=%s,trigger=%s,reason=%s} %d\n", label(t.Connection), label(t.Trigger), label(reason), t.Refused[reason])
 		}
 	}
 	gauge("connector_up", "1 for a connector process that is ready.")
@@ -266,12 +270,19 @@ func (a *api) metrics(w http.ResponseWriter, r *http.Request) error {
 		if string(c.State) == "ready" {
 			up = 1
 		}
-		fmt.Fprintf(&b, "casewire_connector_up{connector=%q} %d\n", c.Connector, up)
+		fmt.Fprintf(&b, "casewire_connector_up{connector=%s} %d\n", label(c.Connector), up)
 	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, err = io.WriteString(w, b.String())
 	return err
 }
+
+// label quotes a label's value as the text format wants it: it knows three escapes and no others.
+func label[S ~string](v S) string {
+	return `"` + labelEscapes.Replace(strings.ToValidUTF8(string(v), "\ufffd")) + `"`
+}
+
+var labelEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
 
 func sorted[K ~string, V any](m map[K]V) []K {
 	keys := make([]K, 0, len(m))
