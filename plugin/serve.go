@@ -3,6 +3,7 @@ package plugin
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -41,6 +42,10 @@ type ServeOptions struct {
 // takes no others, and sends SIGTERM to its own process group, so that neither it nor a child of it outlives the host,
 // whatever became of the host. SIGTERM drains first. Memory is paced as PaceMemory says.
 func Serve(srv connectorv1.ConnectorServer, opts ServeOptions) {
+	if h := Handshake(); os.Getenv(h.MagicCookieKey) != h.MagicCookieValue {
+		fmt.Fprintln(os.Stderr, "This is a connector of Casewire: a host starts it by itself, for the connections that casewire.yaml gives it.")
+		os.Exit(1)
+	}
 	PaceMemory()
 	l := &life{srv: srv, opts: opts}
 	// The glue replaces os.Stderr once it serves; what is logged here goes to the real one.

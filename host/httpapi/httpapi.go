@@ -80,7 +80,7 @@ func (a *api) operator(next func(http.ResponseWriter, *http.Request) error) http
 			return
 		}
 		if err := next(w, r); err != nil {
-			var wrong errInvalid
+			var wrong invalidError
 			switch {
 			case errors.As(err, &wrong):
 				fail(w, http.StatusBadRequest, "invalid request", wrong.Error())
@@ -197,12 +197,12 @@ func (a *api) poll(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// errInvalid marks what the caller got wrong.
-type errInvalid string
+// invalidError marks what the caller got wrong.
+type invalidError string
 
-func (e errInvalid) Error() string { return string(e) }
+func (e invalidError) Error() string { return string(e) }
 
-func invalid(format string, args ...any) error { return errInvalid(fmt.Sprintf(format, args...)) }
+func invalid(format string, args ...any) error { return invalidError(fmt.Sprintf(format, args...)) }
 
 func limit(s string) (int, error) {
 	if s == "" {

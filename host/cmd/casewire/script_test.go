@@ -239,7 +239,8 @@ func (spaces) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// lookup finds a value by a path such as runs.0.state; the step "keys" gives the names of an object.
+// lookup finds a value by a path such as runs.0.state or connectors.name=jira.pid; the step "keys" gives the names of an
+// object, "len" the length of a list.
 func lookup(ts *testscript.TestScript, file, path string) string {
 	var v any
 	d := json.NewDecoder(strings.NewReader(ts.ReadFile(file)))
@@ -250,7 +251,7 @@ func lookup(ts *testscript.TestScript, file, path string) string {
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
 		ts.Fatalf("%s: something follows the JSON document", file)
 	}
-	for _, step := range strings.Split(path, ".") {
+	for step := range strings.SplitSeq(path, ".") {
 		switch t := v.(type) {
 		case map[string]any:
 			if step == "keys" {
@@ -260,6 +261,15 @@ func lookup(ts *testscript.TestScript, file, path string) string {
 		case []any:
 			if step == "len" {
 				return strconv.Itoa(len(t))
+			}
+			if name, want, ok := strings.Cut(step, "="); ok {
+				v = nil
+				for _, item := range t {
+					if m, _ := item.(map[string]any); m[name] == want {
+						v = item
+					}
+				}
+				continue
 			}
 			i, err := strconv.Atoi(step)
 			if err != nil || i >= len(t) {

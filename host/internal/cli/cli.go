@@ -1,7 +1,7 @@
 // Package cli is the casewire command: flags, files, exit codes and what people see. What it prints as JSON is stable.
 //
 // Exit codes: 0 ok, 1 failure, 2 invalid input (flags, configuration, flows), 3 environment (a port in use, a file that
-// cannot be opened, a connector that does not start).
+// cannot be opened).
 package cli
 
 import (
@@ -98,6 +98,11 @@ func newRoot(app App) *cobra.Command {
 	root.AddCommand(app.Commands...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if !c.Runnable() { // or cobra would show its help whatever follows
+			c.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+		}
+	}
 	invalidArgs(root)
 	return root
 }

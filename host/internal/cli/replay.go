@@ -107,10 +107,10 @@ func replayAll(ctx context.Context, stdout, stderr io.Writer, asJSON bool, runs 
 	if len(runs) == 0 && !asJSON {
 		fmt.Fprintln(stdout, "nothing to replay")
 	}
-	switch {
-	case failed == 0:
+	switch failed {
+	case 0:
 		return nil
-	case failed == unknown:
+	case unknown:
 		return Quiet(ExitInvalid)
 	}
 	return Quiet(ExitFailure)
@@ -245,7 +245,7 @@ func askHost(ctx context.Context, client *http.Client, listen, token string, r h
 			ID string `json:"id"`
 		} `json:"run"`
 	}
-	_ = json.Unmarshal(body, &answer) //nolint:errcheck // what is no JSON has no detail
+	_ = json.Unmarshal(body, &answer) // what is no JSON has no detail
 	switch {
 	case resp.StatusCode == http.StatusOK && answer.Run.ID != "":
 		return answer.Run.ID, nil

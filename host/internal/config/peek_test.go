@@ -20,13 +20,19 @@ func TestPeek(t *testing.T) {
 		want       config.At
 		fails      string
 	}{
-		{"everything", "store: { path: data/a.db }\nhttp: { listen: 127.0.0.1:9, operator_token: env:TOKEN }\n",
-			config.At{Store: filepath.Join(dir, "data/a.db"), Listen: "127.0.0.1:9", OperatorToken: "env:TOKEN"}, ""},
+		{
+			"everything", "store: { path: data/a.db }\nhttp: { listen: 127.0.0.1:9, operator_token: env:TOKEN }\n",
+			config.At{Store: filepath.Join(dir, "data/a.db"), Listen: "127.0.0.1:9", OperatorToken: "env:TOKEN"},
+			"",
+		},
 		{"absolute", "store: { path: /var/lib/a.db }\n", config.At{Store: "/var/lib/a.db", Listen: config.DefaultListen}, ""},
 		{"defaults", "connections: {}\n", config.At{Store: filepath.Join(dir, config.DefaultStore), Listen: config.DefaultListen}, ""},
 		{"empty", "", config.At{Store: filepath.Join(dir, config.DefaultStore), Listen: config.DefaultListen}, ""},
-		{"mistakes elsewhere", "conections: 7\nflows: none\nhttp: { port: 9 }\nstore: { path: b.db, sise: 1 }\n",
-			config.At{Store: filepath.Join(dir, "b.db"), Listen: config.DefaultListen}, ""},
+		{
+			"mistakes elsewhere", "conections: 7\nflows: none\nhttp: { port: 9 }\nstore: { path: b.db, sise: 1 }\n",
+			config.At{Store: filepath.Join(dir, "b.db"), Listen: config.DefaultListen},
+			"",
+		},
 		{"no YAML", "store: { path: [", config.At{}, "no YAML.yaml: yaml: "},
 		{"a list", "- store\n", config.At{}, "a list.yaml: yaml: "},
 		{"no text", "store: { path: { a: b } }\n", config.At{}, "no text.yaml: yaml: "},

@@ -12,7 +12,7 @@ import (
 
 // Without a run directory of its own, a host lives among its user's, wherever the paths are short enough for sockets.
 func TestDefaultRunDir(t *testing.T) {
-	tmp, err := os.MkdirTemp("/tmp", "t")
+	tmp, err := os.MkdirTemp("/tmp", "t") //nolint:usetesting // it must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func TestDefaultRunDir(t *testing.T) {
 	}
 
 	// What others can look into is not used.
-	if err := os.Chmod(personal, 0o755); err != nil { //nolint:gosec // that is the point
+	if err := os.Chmod(personal, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	dir, release = open(tmp)
