@@ -1,6 +1,7 @@
 package azurefake
 
 import (
+	"bytes"
 	"cmp"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 // stamp is how Graph writes times: UTC, up to seven digits of a second.
@@ -253,9 +255,7 @@ func (st *store) encode(rec *record, now time.Time) (*version, error) {
 	} else if rec.obj["comments"], err = json.Marshal(rec.comments); err != nil {
 		return nil, fmt.Errorf("azurefake: alert %q: comments: %w", rec.id, err)
 	}
-	if v.full, err = json.Marshal(rec.obj); err != nil {
-		return nil, fmt.Errorf("azurefake: alert %q: %w", rec.id, err)
-	}
+	v.full = encodeObject(rec.obj)
 	v.masked = v.full
 	masked := map[string]json.RawMessage(nil)
 	for name, members := range newer {
@@ -267,9 +267,7 @@ func (st *store) encode(rec *record, now time.Time) (*version, error) {
 		}
 	}
 	if masked != nil {
-		if v.masked, err = json.Marshal(masked); err != nil {
-			return nil, fmt.Errorf("azurefake: alert %q: %w", rec.id, err)
-		}
+		v.masked = encodeObject(masked)
 	}
 	return v, nil
 }
@@ -308,8 +306,29 @@ func quote(s string) json.RawMessage {
 // text returns a JSON string's value, or "" for anything else.
 func text(raw json.RawMessage) string {
 	var s string
-	if len(raw) == 0 || json.Unmarshal(raw, &s) != nil {
+	switch {
+	case len(raw) < 2 || raw[0] != '"':
+		return ""
+	case bytes.IndexByte(raw, '\\') < 0 && utf8.Valid(raw):
+		return string(raw[1 : len(raw)-1])
+	case json.Unmarshal(raw, &s) != nil:
 		return ""
 	}
 	return s
+}
+
+// encodeObject writes an object with its members in order of their names, and each as it came.
+func encodeObject(obj map[string]json.RawMessage) []byte {
+	size := 2
+	for name, raw := range obj {
+		size += len(name) + len(raw) + 4
+	}
+	b := append(make([]byte, 0, size), '{')
+	for i, name := range slices.Sorted(maps.Keys(obj)) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(append(append(b, quote(name)...), ':'), obj[name]...)
+	}
+	return append(b, '}')
 }

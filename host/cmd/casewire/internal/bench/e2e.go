@@ -74,7 +74,7 @@ func endToEnd(ctx context.Context) (figures []figure, err error) {
 		figures = []figure{
 			atLeast("e2e_alerts_per_s", best, "alerts/s", 1500,
 				fmt.Sprintf("best of %d times %d alerts of 12 kinds; %d alerts, each one issue", rounds, n, len(alerts))),
-			atMost("e2e_cpu_us", cost, "µs/alert", 1000, "processor time of host and connectors; "+about),
+			atMost("e2e_cpu_us", cost, "µs/alert", 750, "processor time of host and connectors; "+about),
 		}
 		return nil
 	})
