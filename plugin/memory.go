@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"os"
+	"runtime"
 	"runtime/debug"
 	"runtime/metrics"
 	"sync"
@@ -19,10 +20,7 @@ const (
 	restAllocs = 4 << 20
 )
 
-var (
-	heapFloorPages []byte
-	paceOnce       sync.Once
-)
+var paceOnce sync.Once
 
 // PaceMemory makes this process collect garbage seldom while it works, and give memory back to the system when it rests.
 // It is for processes of Casewire's own: Serve calls it, and so does the program casewire; who embeds a host decides for
@@ -32,13 +30,14 @@ func PaceMemory() {
 		return
 	}
 	paceOnce.Do(func() {
-		heapFloorPages = make([]byte, heapFloor)
+		floor := make([]byte, heapFloor)
 		go func() {
 			var r rest
 			for range time.Tick(restCheck) {
 				if r.begins(allocated()) {
 					debug.FreeOSMemory()
 				}
+				runtime.KeepAlive(floor)
 			}
 		}()
 	})

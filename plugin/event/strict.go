@@ -77,7 +77,7 @@ func (s *strict) object(depth int, visit func(name, value []byte)) bool {
 		return true
 	}
 	first := len(s.names)
-	for more, ok := true, true; more; {
+	for {
 		begin := s.i + 1
 		if s.peek() != '"' || !s.text(false) {
 			return false
@@ -88,7 +88,7 @@ func (s *strict) object(depth int, visit func(name, value []byte)) bool {
 				return false
 			}
 		}
-		s.names = append(s.names, span{int32(begin), int32(s.i - 1)}) //nolint:gosec // at most MaxData
+		s.names = append(s.names, span{int32(begin), int32(s.i - 1)})
 		s.space()
 		if s.peek() != ':' {
 			return false
@@ -102,12 +102,15 @@ func (s *strict) object(depth int, visit func(name, value []byte)) bool {
 		if visit != nil {
 			visit(name, s.b[begin:s.i])
 		}
-		if more, ok = s.next('}'); !ok || len(s.names)-first > strictNames {
+		more, ok := s.next('}')
+		switch {
+		case !ok || len(s.names)-first > strictNames:
 			return false
+		case !more:
+			s.names = s.names[:first]
+			return true
 		}
 	}
-	s.names = s.names[:first]
-	return true
 }
 
 func (s *strict) array(depth int) bool {
@@ -117,15 +120,14 @@ func (s *strict) array(depth int) bool {
 		s.i++
 		return true
 	}
-	for more, ok := true, true; more; {
+	for {
 		if !s.value(depth + 1) {
 			return false
 		}
-		if more, ok = s.next(']'); !ok {
-			return false
+		if more, ok := s.next(']'); !more {
+			return ok
 		}
 	}
-	return true
 }
 
 func (s *strict) value(depth int) bool {
@@ -242,7 +244,7 @@ func (s *strict) escape() bool {
 			if digit < 0 || s.peek() < '0' {
 				return false
 			}
-			r = r<<4 | rune(digit) //nolint:gosec // 0 to 15
+			r = r<<4 | rune(digit)
 			s.i++
 		}
 		return r < 0xd800 || r > 0xdfff
