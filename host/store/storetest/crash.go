@@ -153,7 +153,7 @@ func exerciseCrash(t *testing.T, open Open) {
 		acked[kind] = map[string]bool{}
 	}
 	for round := range rounds {
-		killAfter := 1 + rand.IntN(300) //nolint:gosec // a test
+		killAfter := 1 + rand.IntN(300)
 		runChild(t, top, dir, round, killAfter, acked)
 		checkCrash(t, open, dir, acked)
 	}
@@ -172,13 +172,13 @@ func runChild(t *testing.T, top, dir string, round, killAfter int, acked map[str
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	seen, complaint := 0, ""
+	seen, complaint := 0, []string(nil)
 	lines := bufio.NewScanner(out)
 	for lines.Scan() { // goes on after the kill: what is in the pipe was acknowledged
 		word, rest, _ := strings.Cut(lines.Text(), " ")
 		kind, name, ok := strings.Cut(rest, " ")
 		if word != "ack" || !ok {
-			complaint += lines.Text() + "\n"
+			complaint = append(complaint, lines.Text())
 			continue
 		}
 		acked[kind][name] = true
@@ -190,7 +190,7 @@ func runChild(t *testing.T, top, dir string, round, killAfter int, acked map[str
 	}
 	err = errors.Join(lines.Err(), cmd.Wait())
 	if seen < killAfter {
-		t.Fatalf("the writer ended by itself after %d acknowledgements: %v\n%s", seen, err, complaint)
+		t.Fatalf("the writer ended by itself after %d acknowledgements: %v\n%s", seen, err, strings.Join(complaint, "\n"))
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -64,12 +63,8 @@ type model struct {
 }
 
 func exerciseModel(t *testing.T, open Open) {
-	base := t.TempDir()
 	rapid.Check(t, func(r *rapid.T) {
-		dir, err := os.MkdirTemp(base, "m")
-		if err != nil {
-			r.Fatal(err)
-		}
+		dir := t.TempDir()
 		m := &model{
 			env:   &env{t: t, ctx: t.Context(), open: open, dir: dir, now: epoch},
 			Store: open(t, dir), events: map[string]bool{}, effects: map[string]*modelEffect{},
@@ -264,7 +259,8 @@ func (m *model) join(key, group string, aliases []string) (*modelObject, bool) {
 	}
 	root.key = min(root.key, key)
 	root.names = append(root.names, names...)
-	m.objects = append(others, root)
+	others = append(others, root)
+	m.objects = others
 	return root, false
 }
 
