@@ -406,6 +406,32 @@ func TestBlobsAreKeptOnce(t *testing.T) {
 	}
 }
 
+// TestLogStaysShort writes many times what the log may hold, with readers at work.
+func TestLogStaysShort(t *testing.T) {
+	t.Parallel()
+	const every, page = 32, 8192
+	path := filepath.Join(t.TempDir(), "casewire.db")
+	s := openAt(t, path, Options{checkpoint: every})
+	value := []byte(strings.Repeat("v", 4*page))
+	var most int64
+	for i := range 600 { // about 3,000 pages
+		if err := s.Put(t.Context(), fmt.Sprint("k", i%50), value); err != nil {
+			t.Fatal(err)
+		}
+		if v, err := s.Get(t.Context(), fmt.Sprint("k", i%50)); err != nil || len(v) != len(value) {
+			t.Fatal(len(v), err)
+		}
+		fi, err := os.Stat(path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		most = max(most, fi.Size())
+	}
+	if limit := int64(3 * stallFactor * every * page); most > limit {
+		t.Fatalf("the log grew to %d KiB, want less than %d", most>>10, limit>>10)
+	}
+}
+
 func TestReadsCanBeInterrupted(t *testing.T) {
 	t.Parallel()
 	s := openAt(t, filepath.Join(t.TempDir(), "casewire.db"), Options{Readers: 1})

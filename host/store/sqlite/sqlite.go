@@ -45,6 +45,8 @@ type Options struct {
 
 	// free stands in for the file system in tests.
 	free func(dir string) (int64, error)
+	// checkpoint replaces checkpointPages in tests.
+	checkpoint int
 }
 
 // Store is a store.Store in one SQLite file.
@@ -127,7 +129,11 @@ func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	if s.r, err = openReaders(path, cmp.Or(max(o.Readers, 0), 4)); err != nil {
 		return nil, err
 	}
+	if w.k, err = openCheckpointer(path, cmp.Or(o.checkpoint, checkpointPages), s.log); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.r.close())
+	}
 	s.w = w
+	go w.k.loop()
 	go w.loop()
 	return s, nil
 }
@@ -172,7 +178,7 @@ func (s *Store) Close() error {
 	if !s.w.stop() {
 		return nil
 	}
-	err := s.r.close()
+	err := errors.Join(s.r.close(), s.w.k.close())
 	if cerr := s.w.c.Checkpoint(true); cerr != nil {
 		s.log.Warn("checkpoint at close failed; the next start will do it", "path", s.path, "error", cerr)
 	}

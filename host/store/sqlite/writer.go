@@ -21,9 +21,6 @@ var ErrClosed = errors.New("store: closed")
 const (
 	batchOps   = 512     // requests in one transaction
 	batchBytes = 8 << 20 // payload in one transaction; one request may exceed it
-	// checkpointPages is how much log is gathered before it is copied into the database: the longer, the more often a hot
-	// page is copied once instead of many times.
-	checkpointPages = 8192
 )
 
 // op is one request to the writer. do may be called more than once: when a neighbour in the transaction fails, all of it
@@ -58,6 +55,7 @@ type tx struct {
 type writer struct {
 	s   *Store
 	c   *lite.Conn
+	k   *checkpointer
 	log *slog.Logger
 
 	lastEvent, lastObject, lastRun, lastHint int64 // rowids handed out
@@ -67,8 +65,6 @@ type writer struct {
 	closing bool
 	wake    chan struct{}
 	done    chan struct{}
-
-	uncopied int // pages written since the last checkpoint
 }
 
 // write hands an op to the writer and waits until it is durable or refused.
@@ -145,7 +141,7 @@ func (w *writer) loop() {
 				close(o.done)
 			}
 			clear(batch)
-			w.checkpoint()
+			w.k.committed(w.c)
 		}
 	}
 }
@@ -299,18 +295,6 @@ func must(st *lite.Stmt, err error) *lite.Stmt {
 		panic(err)
 	}
 	return st
-}
-
-// checkpoint copies the log into the database once enough has been gathered; callers have their answers by then.
-func (w *writer) checkpoint() {
-	w.uncopied += w.c.PagesWritten()
-	if w.uncopied < checkpointPages {
-		return
-	}
-	w.uncopied = 0
-	if err := w.c.Checkpoint(false); err != nil {
-		w.log.Warn("checkpoint failed; the log grows until one succeeds", "path", w.s.path, "error", err)
-	}
 }
 
 // wrap says what failed, and turns SQLite's full disk into ours.
