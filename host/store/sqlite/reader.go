@@ -4,43 +4,46 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/casewire/casewire/host/store/sqlite/internal/lite"
 )
 
-// readers is a small pool of read-only connections.
+// readers is a small pool of read-only connections, which are opened when they are first needed.
 type readers struct {
-	free chan *lite.Conn
-	all  []*lite.Conn
+	path string
+	free chan *lite.Conn // nil: not open yet
 	gone chan struct{}
 }
 
-func openReaders(path string, n int) (*readers, error) {
-	r := &readers{free: make(chan *lite.Conn, n), gone: make(chan struct{})}
+func newReaders(path string, n int) *readers {
+	r := &readers{path: path, free: make(chan *lite.Conn, n), gone: make(chan struct{})}
 	for range n {
-		c, err := lite.Open(path, lite.ReadOnly)
-		if err == nil {
-			r.all = append(r.all, c)
-			c.BusyTimeout(10_000)
-			err = c.Exec(readerPragmas)
-		}
-		if err != nil {
-			for _, c := range r.all {
-				err = errors.Join(err, c.Close())
-			}
-			return nil, fmt.Errorf("open %s for reading: %w", path, err)
-		}
-		r.free <- c
+		r.free <- nil
 	}
-	return r, nil
+	return r
+}
+
+func (r *readers) open() (*lite.Conn, error) {
+	c, err := lite.Open(r.path, lite.ReadOnly)
+	if err != nil {
+		return nil, fmt.Errorf("open %s for reading: %w", r.path, err)
+	}
+	c.BusyTimeout(10_000)
+	if err := c.Exec(readerPragmas); err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s for reading: %w", r.path, err), c.Close())
+	}
+	return c, nil
 }
 
 // close waits for the reads at work.
 func (r *readers) close() error {
 	close(r.gone)
 	var errs []error
-	for range r.all {
-		errs = append(errs, (<-r.free).Close())
+	for range cap(r.free) {
+		if c := <-r.free; c != nil {
+			errs = append(errs, c.Close())
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -65,21 +68,43 @@ func (r *readers) read(ctx context.Context, what string, f func(*lite.Conn) erro
 		return fmt.Errorf("store: %s: %w", what, context.Cause(ctx))
 	}
 	defer func() { r.free <- c }()
+	if c == nil {
+		var err error
+		if c, err = r.open(); err != nil {
+			return wrap(what, err)
+		}
+	}
 	if ctx.Done() != nil {
-		interrupted := make(chan struct{})
-		stop := context.AfterFunc(ctx, func() {
-			defer close(interrupted)
-			c.Interrupt()
-		})
-		defer func() {
-			if !stop() {
-				<-interrupted // or it would hit the next read
-			}
-		}()
+		defer interruptOn(ctx, c)()
 	}
 	err := f(c)
 	if err != nil && ctx.Err() != nil {
 		return fmt.Errorf("store: %s: %w", what, context.Cause(ctx))
 	}
 	return wrap(what, err)
+}
+
+// interruptOn interrupts c once the context ends. The function it returns ends that, and returns when c is safe to be used
+// for something else.
+func interruptOn(ctx context.Context, c *lite.Conn) func() {
+	finished, interrupted := make(chan struct{}), make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(interrupted)
+		again := time.NewTicker(5 * time.Millisecond)
+		defer again.Stop()
+		for {
+			c.Interrupt() // is lost if the query is only about to begin
+			select {
+			case <-finished:
+				return
+			case <-again.C:
+			}
+		}
+	})
+	return func() {
+		close(finished)
+		if !stop() {
+			<-interrupted
+		}
+	}
 }

@@ -29,9 +29,7 @@ func OpenReadOnly(ctx context.Context, path string) (_ *Store, err error) {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
 	s := &Store{path: path, log: slog.New(slog.DiscardHandler), readOnly: true, space: space{dir: filepath.Dir(path), free: freeSpace}, runs: newRunIndex(0), hints: newHintIndex()}
-	if s.r, err = openReaders(path, 1); err != nil {
-		return nil, err
-	}
+	s.r = newReaders(path, 1)
 	err = s.r.read(ctx, "open", func(c *lite.Conn) error { return checkVersion(c, path) })
 	if err != nil {
 		return nil, errors.Join(err, s.r.close())

@@ -126,13 +126,10 @@ func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	if err := s.load(w); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	if s.r, err = openReaders(path, cmp.Or(max(o.Readers, 0), 4)); err != nil {
-		return nil, err
-	}
 	if w.k, err = openCheckpointer(path, cmp.Or(o.checkpoint, checkpointPages), s.log); err != nil {
-		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), s.r.close())
+		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	s.w = w
+	s.w, s.r = w, newReaders(path, cmp.Or(max(o.Readers, 0), 4))
 	go w.k.loop()
 	go w.loop()
 	return s, nil
