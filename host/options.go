@@ -1,6 +1,8 @@
 package host
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +12,10 @@ import (
 	"time"
 
 	"github.com/casewire/casewire/host/internal/catalog"
+	"github.com/casewire/casewire/host/internal/depot"
 	"github.com/casewire/casewire/host/internal/launch"
 	"github.com/casewire/casewire/host/store"
+	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
 )
 
@@ -67,6 +71,38 @@ type Connector = catalog.Source
 // without starting it.
 func ExecConnector(path string, args []string, describe func() (*connectorv1.DescribeResponse, error)) Connector {
 	return Connector{Launcher: launch.Exec{Path: path, Args: args}, Describe: describe}
+}
+
+// FileConnector runs a program that somebody else wrote, if its SHA-256 (hex) is the one given: a copy of it is kept below
+// dir, checked at every start, and what is executed is what was checked. The program is started once to say what it is, and
+// never again for that.
+func FileConnector(dir, path, sha256, name string, args ...string) (Connector, error) {
+	d := depot.Open(dir)
+	sum := strings.ToLower(sha256)
+	if err := d.Import(path, sum); err != nil {
+		return Connector{}, fmt.Errorf("host: connector %s: %w", name, err)
+	}
+	return Connector{Launcher: d.Launcher(sum, args), Describe: func() (*connectorv1.DescribeResponse, error) {
+		ctx, cancel := context.WithTimeout(context.Background(), plugin.StartTimeout+plugin.DescribeTimeout)
+		defer cancel()
+		return d.Describe(ctx, name, sum, args)
+	}}, nil
+}
+
+// AddressConnector connects to a connector that somebody else runs, at "unix:///run/hashes.sock" or "tcp://host:port", and
+// never ends it. TLS holds the host's certificate and the CA of the connector's; it may be nil for addresses of this machine.
+func AddressConnector(addr string, conf *tls.Config) (Connector, error) {
+	a, err := plugin.ParseAddress(addr)
+	if err != nil {
+		return Connector{}, fmt.Errorf("host: %w", err)
+	}
+	l := launch.Address{Addr: a}
+	if conf != nil {
+		l.TLS = func(context.Context) (*tls.Config, error) { return conf, nil }
+	} else if !a.Local() {
+		return Connector{}, fmt.Errorf("host: %s is reached by mutual TLS only; give a certificate and the connector's CA", a)
+	}
+	return Connector{Launcher: l}, nil
 }
 
 // MemoryConnector serves a connector inside this process, over the same protocol: for tests.

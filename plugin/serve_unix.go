@@ -3,6 +3,7 @@
 package plugin
 
 import (
+	"errors"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,3 +18,6 @@ func endGroup() {
 	signal.Ignore(syscall.SIGTERM)
 	_ = syscall.Kill(0, syscall.SIGTERM)
 }
+
+// refused says whether nobody listened.
+func refused(err error) bool { return errors.Is(err, syscall.ECONNREFUSED) }

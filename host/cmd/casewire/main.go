@@ -24,15 +24,16 @@ var version = "dev"
 
 func main() {
 	// A connector process is this binary again; it must be up in milliseconds, so nothing of the command line is built.
-	if len(os.Args) == 3 {
+	if len(os.Args) >= 3 {
 		switch {
 		case os.Args[1] == "connector" && os.Args[2] == bench.EchoName:
 			sdk.Serve(bench.Echo())
 		case os.Args[1] == "connector":
-			if c, ok := bundle.New(os.Args[2]); ok {
+			// With --listen ADDR behind the name it serves there: see sdk.Serve.
+			if c, ok := bundle.New(os.Args[2]); ok && (len(os.Args) == 3 || strings.HasPrefix(os.Args[3], "--listen")) {
 				sdk.Serve(c)
 			}
-		case os.Args[1] == bench.RawName:
+		case os.Args[1] == bench.RawName && len(os.Args) == 3:
 			if err := bench.ServeRaw(os.Args[2]); err != nil {
 				fmt.Fprintln(os.Stderr, err)
 				os.Exit(1)
@@ -66,8 +67,8 @@ func connectors() map[string]host.Connector {
 
 func connectorCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "connector NAME",
-		Short: "Serve a bundled connector to a host (hosts do this by themselves)",
+		Use:   "connector NAME [--listen ADDR]",
+		Short: "Serve a bundled connector to a host (hosts do this by themselves), or at an address",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(_ *cobra.Command, args []string) error {
 			return cli.Invalid(fmt.Errorf("there is no connector %q; bundled are %s", args[0], strings.Join(bundle.Names(), ", ")))

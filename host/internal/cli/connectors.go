@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
-	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -15,18 +13,16 @@ import (
 	"github.com/casewire/casewire/host/internal/yamldoc"
 )
 
-// sourceBundled says that a connector is part of this binary.
-const sourceBundled = "bundled"
-
 // connectorsCommand is the parent of what is about connectors; alone it lists them.
 func connectorsCommand(app App) *cobra.Command {
 	var asJSON, asMarkdown bool
+	var path string
 	cmd := &cobra.Command{
 		Use:   "connectors",
 		Short: "List connectors: what they can do, and what starts flows",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			recs, err := connectorRecords(app)
+			recs, err := connectorRecords(app, path)
 			if err != nil {
 				return err
 			}
@@ -43,18 +39,20 @@ func connectorsCommand(app App) *cobra.Command {
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, schemas and all")
 	cmd.Flags().BoolVar(&asMarkdown, "markdown", false, "print a table in Markdown")
 	cmd.MarkFlagsMutuallyExclusive("json", "markdown")
-	cmd.AddCommand(describeConnectorCommand(app))
+	cmd.PersistentFlags().StringVarP(&path, "config", "c", defaultConfig, "configuration file, for the connectors installed beside it and those that it names")
+	cmd.AddCommand(describeConnectorCommand(app, &path))
+	cmd.AddCommand(installCommand(app, &path), listCommand(app, &path), verifyCommand(app, &path), removeCommand(app, &path))
 	return cmd
 }
 
-func describeConnectorCommand(app App) *cobra.Command {
+func describeConnectorCommand(app App, path *string) *cobra.Command {
 	var asJSON, asMarkdown bool
 	cmd := &cobra.Command{
 		Use:   "describe NAME",
 		Short: "Show a connector's configuration, actions and triggers, with examples",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			rec, err := connectorRecord(app, args[0])
+			rec, err := connectorRecordOf(app, *path, args[0])
 			if err != nil {
 				return err
 			}
@@ -75,11 +73,15 @@ func describeConnectorCommand(app App) *cobra.Command {
 }
 
 // connectorRecords describes every connector, by name.
-func connectorRecords(app App) ([]refdoc.Connector, error) {
+func connectorRecords(app App, path string) ([]refdoc.Connector, error) {
+	known, err := connectorsOf(app, path)
+	if err != nil {
+		return nil, Environment(err)
+	}
 	recs := []refdoc.Connector{}
 	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(app.Connectors)) {
-		rec, err := connectorRecord(app, name)
+	for _, name := range known.Connectors() {
+		rec, err := connectorRecord(known, name)
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -89,21 +91,29 @@ func connectorRecords(app App) ([]refdoc.Connector, error) {
 	return recs, errors.Join(errs...)
 }
 
-func connectorRecord(app App, name string) (refdoc.Connector, error) {
-	c, ok := app.Connectors[name]
-	if !ok || c.Describe == nil {
-		names := slices.Sorted(maps.Keys(app.Connectors))
+func connectorRecordOf(app App, path, name string) (refdoc.Connector, error) {
+	known, err := connectorsOf(app, path)
+	if err != nil {
+		return refdoc.Connector{}, Environment(err)
+	}
+	return connectorRecord(known, name)
+}
+
+func connectorRecord(known *connectors, name string) (refdoc.Connector, error) {
+	s := known.source(name)
+	if s == nil {
+		names := known.Connectors()
 		hint := yamldoc.DidYouMean(name, names)
 		if hint == "" {
 			hint = "there are " + strings.Join(names, ", ")
 		}
 		return refdoc.Connector{}, Invalid(fmt.Errorf("there is no connector %q; %s", name, hint))
 	}
-	d, err := c.Describe()
-	if err != nil {
-		return refdoc.Connector{}, Environment(fmt.Errorf("connector %s cannot be described: %w", name, err))
+	d, ok := known.Connector(name)
+	if !ok {
+		return refdoc.Connector{}, Environment(fmt.Errorf("connector %s cannot be described: %w", name, known.Explain(name)))
 	}
-	return refdoc.Describe(d, sourceBundled), nil
+	return refdoc.Describe(d, s.kind), nil
 }
 
 func tableConnectors(w io.Writer, recs []refdoc.Connector) error {

@@ -7,9 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"maps"
 	"os"
-	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -18,7 +16,6 @@ import (
 	"github.com/casewire/casewire/host/secret"
 	"github.com/casewire/casewire/host/store"
 	"github.com/casewire/casewire/host/store/sqlite"
-	"github.com/casewire/casewire/plugin/connectorv1"
 )
 
 // defaultConfig is read when -c is not given.
@@ -80,21 +77,6 @@ func exists(path string) error {
 
 // tokenPath is where a host leaves the operator token that it made for itself.
 func tokenPath(storePath string) string { return storePath + ".token" }
-
-// descriptors tells the configuration's checks what the connectors can do, without starting them.
-type descriptors struct{ app App }
-
-func (d descriptors) Connector(name string) (*connectorv1.DescribeResponse, bool) {
-	c, ok := d.app.Connectors[name]
-	if !ok || c.Describe == nil {
-		return nil, false
-	}
-	desc, err := c.Describe()
-	return desc, err == nil
-}
-
-// Connectors lists the names, for hints.
-func (d descriptors) Connectors() []string { return slices.Sorted(maps.Keys(d.app.Connectors)) }
 
 // connections puts the secrets into their places.
 func connections(file *config.File, secrets *config.Resolved) []host.Connection {

@@ -165,7 +165,7 @@ func (r replayer) open(ctx context.Context, current bool) (do replayFunc, done f
 
 // currentFlows puts the flows of the configuration into the store, as a host does when it starts.
 func (r replayer) currentFlows(ctx context.Context, st store.Store) (func(string) (string, bool), error) {
-	file, diags := config.Load(r.config, descriptors{r.app})
+	file, diags := config.Load(r.config, newConnectors(r.app))
 	if err := report(r.stderr, diags, "; nothing was replayed"); err != nil {
 		return nil, err
 	}

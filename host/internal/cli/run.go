@@ -51,7 +51,8 @@ func validateCommand(app App) *cobra.Command {
 		Short: "Check the configuration and the flows; every mistake at once",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			file, diags := config.Load(path, descriptors{app})
+			known := newConnectors(app)
+			file, diags := config.Load(path, known)
 			if !diags.HasErrors() {
 				// A secret that is not here now may be where the host will run.
 				_, missing := file.ResolveSecrets(cmd.Context(), diag.Warning)
@@ -70,7 +71,8 @@ func validateCommand(app App) *cobra.Command {
 
 // runHost is the whole life of a host: check everything, then open, then start; and undo in the other order.
 func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer) (err error) {
-	file, diags := config.Load(path, descriptors{app})
+	known := newConnectors(app)
+	file, diags := config.Load(path, known)
 	var secrets *config.Resolved
 	if !diags.HasErrors() {
 		var more diag.List
@@ -93,7 +95,7 @@ func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer
 		return Environment(err)
 	}
 	h, err := host.New(host.Options{
-		Store: st, Connectors: app.Connectors, Connections: conns, Logger: log, PublicURL: file.HTTP.PublicURL,
+		Store: st, Connectors: known.all(), Connections: conns, Logger: log, PublicURL: file.HTTP.PublicURL,
 		IdleStop: file.Plugins.IdleStop, Version: app.Version, Redact: secrets.Redactor.String,
 		Sandbox: sandbox(file.Plugins), Limits: host.Limits{Memory: file.Plugins.Memory, Files: file.Plugins.Files},
 	})

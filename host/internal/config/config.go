@@ -39,6 +39,9 @@ type File struct {
 	token *slot // operator token
 }
 
+// Dir is the folder that relative paths in the file start from.
+func (f *File) Dir() string { return filepath.Dir(f.Path) }
+
 // Store says where the data file is.
 type Store struct {
 	Path string
@@ -59,8 +62,9 @@ type Plugins struct {
 	Sandbox                   string
 	SandboxRead, SandboxWrite []string
 	// Memory in bytes and Files bound one connector process; zero leaves the host's default, a negative one bounds nothing.
-	Memory int64
-	Files  int
+	Memory     int64
+	Files      int
+	Connectors []Connector // that the file brings along, by name
 }
 
 // Log configures logging.
@@ -99,9 +103,22 @@ type Resolved struct {
 	Redactor *secret.Redactor
 }
 
-// Descriptors gives the descriptors of connectors. If it has a method Connectors() []string, its names serve as hints.
+// Descriptors gives the descriptors of connectors. If it has a method Connectors() []string, its names serve as hints. See
+// also Declarer and Explainer.
 type Descriptors interface {
 	Connector(name string) (*connectorv1.DescribeResponse, bool)
+}
+
+// Declarer is Descriptors that wants to know where the file's host works and which connectors it brings along. It is told
+// once, before it is asked for any, and returns what is wrong with them.
+type Declarer interface {
+	Declare(f *File) diag.List
+}
+
+// Explainer is Descriptors that can say why there is no descriptor of a connector; or, of one that there is, what people
+// should know about it.
+type Explainer interface {
+	Explain(name string) error
 }
 
 // Defaults.
@@ -134,7 +151,7 @@ func Load(path string, d Descriptors) (*File, diag.List) {
 	}
 	r := reader{
 		file: &File{Path: path, Log: Log{Format: "text"}}, root: root, dir: filepath.Dir(path), known: d, out: &out,
-		descriptors: map[string]*connectorv1.DescribeResponse{},
+		descriptors: map[string]*connectorv1.DescribeResponse{}, unsound: map[string]bool{},
 	}
 	r.read()
 	out = unique(out)

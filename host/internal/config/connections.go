@@ -150,8 +150,24 @@ func (r *reader) connectionKeys(n *yamldoc.Node, path string) {
 }
 
 func (r *reader) descriptor(n *yamldoc.Node, path, name string) *connectorv1.DescribeResponse {
-	if d, ok := r.known.Connector(name); ok {
+	if r.unsound[name] {
+		r.broken = true // and that was said
+		return nil
+	}
+	d, ok := r.known.Connector(name)
+	var why error
+	if e, explains := r.known.(Explainer); explains {
+		why = e.Explain(name)
+	}
+	switch {
+	case ok && why != nil:
+		r.out.Warnf(n.Pos, path, "", "%v", why)
 		return d
+	case ok:
+		return d
+	case why != nil:
+		r.out.Errorf(n.Pos, path, "", "%v", why)
+		return nil
 	}
 	var names []string
 	if all, ok := r.known.(interface{ Connectors() []string }); ok {

@@ -27,6 +27,7 @@ type reader struct {
 	known       Descriptors
 	out         *diag.List
 	descriptors map[string]*connectorv1.DescribeResponse // by connection, of those that are sound
+	unsound     map[string]bool                          // connectors of the file that have findings of their own
 	broken      bool                                     // a connection could not be read: flows that use it would be blamed for it
 }
 
@@ -189,7 +190,7 @@ func (r *reader) publicURL(n *yamldoc.Node) string {
 
 func (r *reader) plugins() {
 	r.file.Plugins.IdleStop = DefaultIdleStop
-	n := r.section("plugins", []string{"idle_stop", "sandbox", "limits"}, []string{"dir", "path", "sha256", "files"})
+	n := r.section("plugins", []string{"idle_stop", "sandbox", "limits", "connectors"}, []string{"dir", "path", "sha256", "files"})
 	if v := n.Get("idle_stop"); v != nil {
 		d, ok := r.duration(v, "plugins.idle_stop", 0, 7*24*time.Hour)
 		if ok {
@@ -198,6 +199,7 @@ func (r *reader) plugins() {
 	}
 	r.sandbox(n.Get("sandbox"))
 	r.limits(n.Get("limits"))
+	r.ownConnectors(n.Get("connectors"))
 }
 
 func (r *reader) duration(n *yamldoc.Node, path string, least, most time.Duration) (time.Duration, bool) {

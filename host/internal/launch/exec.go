@@ -47,24 +47,40 @@ func (e Exec) Confined(g Grants) Launcher {
 
 // Launch starts the process and connects to it.
 func (e Exec) Launch(ctx context.Context, h *Host, name string) (Process, error) {
-	p, err := e.launch(ctx, h, name)
+	path, err := e.path()
+	if err != nil {
+		return nil, fmt.Errorf("start connector %s: %w", name, err)
+	}
+	return h.start(ctx, name, image{path: path, exe: path, argv0: name, args: e.Args, env: e.Env, grants: e.grants})
+}
+
+// image is what is executed.
+type image struct {
+	path   string // in the process
+	exe    string // the same file, as the host sees it
+	argv0  string
+	args   []string
+	env    []string   // nil means DefaultEnv
+	files  []*os.File // what the process has open from descriptor 3 on
+	grants Grants
+}
+
+// start starts a process and connects to it.
+func (h *Host) start(ctx context.Context, name string, img image) (Process, error) {
+	p, err := h.startProcess(ctx, name, img)
 	if err != nil {
 		return nil, fmt.Errorf("start connector %s: %w", name, err)
 	}
 	return p, nil
 }
 
-func (e Exec) launch(ctx context.Context, h *Host, name string) (*process, error) {
-	path, err := e.path()
-	if err != nil {
-		return nil, err
-	}
+func (h *Host) startProcess(ctx context.Context, name string, img image) (*process, error) {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.StartTimeout)
 	defer cancel()
 	log := h.log.With("connector", name)
 	out := newOutput(log, h.opts.Redact)
 	p := &process{log: log, out: out}
-	env := e.Env
+	env := img.env
 	if env == nil {
 		env = DefaultEnv()
 	}
@@ -84,15 +100,16 @@ func (e Exec) launch(ctx context.Context, h *Host, name string) (*process, error
 		SyncStdout: out.stream("stdout", false),
 		SyncStderr: out.stream("stderr", true),
 		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, dir string) (runner.Runner, error) {
-			cmd := &exec.Cmd{Path: path, Args: append([]string{name}, e.Args...), Dir: dir}
+			cmd := &exec.Cmd{Path: img.path, Args: append([]string{img.argv0}, img.args...), Dir: dir, ExtraFiles: img.files}
 			cmd.Env = append(append(cmd.Env, env...), "TMPDIR="+dir)
 			cmd.Env = append(cmd.Env, spec.Env...) // cookie, versions, socket directory
 			p.child.Store(newChild(h, name, dir, cmd, out, confinement{
-				sandbox: h.opts.Sandbox, limits: h.opts.Limits, grants: e.grants, exe: path, dir: dir,
+				sandbox: h.opts.Sandbox, limits: h.opts.Limits, grants: img.grants, exe: img.exe, dir: dir,
 			}))
 			return p.child.Load(), ctx.Err()
 		},
 	})
+	var err error
 	connected := make(chan error, 1)
 	go func() { connected <- p.connect() }()
 	select {

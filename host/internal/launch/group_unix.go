@@ -55,3 +55,6 @@ func tryLock(f *os.File, wait bool) bool {
 		}
 	}
 }
+
+// busy says whether a program could not be executed because somebody has it open for writing.
+func busy(err error) bool { return errors.Is(err, syscall.ETXTBSY) }

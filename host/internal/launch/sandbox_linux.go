@@ -241,7 +241,7 @@ func (c confinement) startConfined(cmd *exec.Cmd, until, done <-chan struct{}) (
 	onThread(func() {
 		e, err := c.enter(landlockABI())
 		if err == nil {
-			err = cmd.Start()
+			err = startCommand(cmd)
 		}
 		started <- outcome{e, err}
 		if err == nil {

@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"runtime"
 	"sync"
+	"time"
 )
 
 var errClosed = errors.New("the launcher is closed")
@@ -34,7 +35,7 @@ func (s *spawner) run() {
 	defer close(s.done)
 	runtime.LockOSThread() // never unlocked: the thread ends with the goroutine
 	for r := range s.reqs {
-		r.err <- r.cmd.Start()
+		r.err <- startCommand(r.cmd)
 	}
 }
 
@@ -63,4 +64,21 @@ func (s *spawner) stop() {
 		close(s.over)
 	}
 	<-s.done
+}
+
+// startCommand starts a command. A file that was written a moment ago may still be open for writing in a child that another
+// thread has just forked, and is then busy until that child executes its own program.
+func startCommand(cmd *exec.Cmd) error {
+	const attempts = 40
+	for i := 1; ; i++ {
+		err := cmd.Start()
+		if !busy(err) || i == attempts {
+			return err
+		}
+		<-time.After(5 * time.Millisecond)
+		*cmd = exec.Cmd{ // one that failed to start cannot be started again
+			Path: cmd.Path, Args: cmd.Args, Env: cmd.Env, Dir: cmd.Dir, Stdin: cmd.Stdin, Stdout: cmd.Stdout, Stderr: cmd.Stderr,
+			ExtraFiles: cmd.ExtraFiles, SysProcAttr: cmd.SysProcAttr,
+		}
+	}
 }

@@ -13,6 +13,7 @@ func startTime(int) string              { return "" }
 func terminateGroup(p *os.Process)      { _ = p.Kill() }
 func killGroup(p *os.Process)           { _ = p.Kill() }
 func killSurvivor(int)                  {}
+func busy(error) bool                   { return false }
 
 // personalDirs has none: what a dead host left behind is not known here.
 func personalDirs() []string { return nil }
