@@ -33,8 +33,9 @@ func TestReadme(t *testing.T) {
 		t.Fatal("the README has no configuration, no flow or no push")
 	}
 	// The part about push, put in place of what it replaces.
-	pushed := regexp.MustCompile(`(?m)^http: .*\n`).ReplaceAllString(config, push[:strings.Index(push, "\n")+1])
-	pushed = strings.Replace(pushed, "connections:\n  alerts:\n    connector: sentinel\n    credential: entra\n", push[strings.Index(push, "connections:"):], 1)
+	http, alerts, _ := strings.Cut(push, "\nconnections:\n")
+	pushed := regexp.MustCompile(`(?m)^http: .*$`).ReplaceAllString(config, http)
+	pushed = strings.Replace(pushed, "  alerts:\n    connector: sentinel\n    credential: entra\n", alerts, 1)
 	for name, text := range map[string]string{"poll": config, "push": pushed} {
 		if name == "push" && (!strings.Contains(text, "push: manage") || !strings.Contains(text, "public_url")) {
 			t.Fatalf("the part about push does not fit:\n%s", text)
