@@ -1,6 +1,7 @@
 package examples_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -17,6 +18,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/casewire/casewire/connectors/azurefake"
 	"github.com/casewire/casewire/connectors/bundle"
@@ -95,6 +99,38 @@ func TestFlows(t *testing.T) {
 	if len(flows) != len(files) {
 		t.Errorf("%d flows in %d files", len(flows), len(files))
 	}
+	// Editors, too, have nothing to say.
+	s := editorSchema(t, c)
+	for _, src := range sources {
+		var v any
+		if err := yaml.Unmarshal(src.Data, &v); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Validate(v); err != nil {
+			t.Errorf("%s: %v", src.File, err)
+		}
+	}
+}
+
+func editorSchema(t *testing.T, c catalog) *jsonschema.Schema {
+	t.Helper()
+	var all []*connectorv1.DescribeResponse
+	for _, name := range bundle.Names() {
+		all = append(all, c[name])
+	}
+	doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(flow.Schema(all)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiler := jsonschema.NewCompiler()
+	if err := compiler.AddResource("flow.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	s, err := compiler.Compile("flow.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // chat is a service that honours idempotency keys, and whose first answer gets lost.

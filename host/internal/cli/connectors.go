@@ -11,6 +11,7 @@ import (
 
 	"github.com/casewire/casewire/host/internal/refdoc"
 	"github.com/casewire/casewire/host/internal/yamldoc"
+	"github.com/casewire/casewire/plugin/connectorv1"
 )
 
 // connectorsCommand is the parent of what is about connectors; alone it lists them.
@@ -40,7 +41,7 @@ func connectorsCommand(app App) *cobra.Command {
 	cmd.Flags().BoolVar(&asMarkdown, "markdown", false, "print a table in Markdown")
 	cmd.MarkFlagsMutuallyExclusive("json", "markdown")
 	cmd.PersistentFlags().StringVarP(&path, "config", "c", defaultConfig, "configuration file, for the connectors installed beside it and those that it names")
-	cmd.AddCommand(describeConnectorCommand(app, &path))
+	cmd.AddCommand(describeConnectorCommand(app, &path), connectorSchemaCommand(app, &path))
 	cmd.AddCommand(installCommand(app, &path), listCommand(app, &path), verifyCommand(app, &path), removeCommand(app, &path))
 	return cmd
 }
@@ -100,20 +101,28 @@ func connectorRecordOf(app App, path, name string) (refdoc.Connector, error) {
 }
 
 func connectorRecord(known *connectors, name string) (refdoc.Connector, error) {
-	s := known.source(name)
-	if s == nil {
+	d, err := connectorDescriptor(known, name)
+	if err != nil {
+		return refdoc.Connector{}, err
+	}
+	return refdoc.Describe(d, known.source(name).kind), nil
+}
+
+// connectorDescriptor is what a connector says of itself.
+func connectorDescriptor(known *connectors, name string) (*connectorv1.DescribeResponse, error) {
+	if known.source(name) == nil {
 		names := known.Connectors()
 		hint := yamldoc.DidYouMean(name, names)
 		if hint == "" {
 			hint = "there are " + strings.Join(names, ", ")
 		}
-		return refdoc.Connector{}, Invalid(fmt.Errorf("there is no connector %q; %s", name, hint))
+		return nil, Invalid(fmt.Errorf("there is no connector %q; %s", name, hint))
 	}
 	d, ok := known.Connector(name)
 	if !ok {
-		return refdoc.Connector{}, Environment(fmt.Errorf("connector %s cannot be described: %w", name, known.Explain(name)))
+		return nil, Environment(fmt.Errorf("connector %s cannot be described: %w", name, known.Explain(name)))
 	}
-	return refdoc.Describe(d, s.kind), nil
+	return d, nil
 }
 
 func tableConnectors(w io.Writer, recs []refdoc.Connector) error {
@@ -126,8 +135,8 @@ func tableConnectors(w io.Writer, recs []refdoc.Connector) error {
 		return err
 	}
 	for _, c := range recs {
-		for _, s := range c.Sunsets() {
-			fmt.Fprintf(w, "\nthe vendor retires what %s.%s\n", c.Name, s)
+		for _, s := range c.Retirements() {
+			fmt.Fprintf(w, "\nnote: %s\n", s)
 		}
 	}
 	fmt.Fprintln(w, "\ncasewire connectors describe NAME tells more")

@@ -14,10 +14,14 @@ func (c *Connector) Markdown(w io.Writer) error {
 	if len(c.Egress) > 0 {
 		p.linef("It reaches `%s`.", strings.Join(c.Egress, "`, `"))
 	}
-	for _, a := range c.Actions {
-		if a.Sunset != "" {
-			p.linef("\n> The vendor retires what `%s` uses: it ends on %s.", a.Name, a.Sunset)
-		}
+	if c.Homepage != "" {
+		p.linef("See <%s>.", c.Homepage)
+	}
+	if c.Licence != "" {
+		p.linef("Licence: %s.", c.Licence)
+	}
+	for _, s := range c.Retirements() {
+		p.linef("\n> Note: %s.", strings.TrimSuffix(s, "."))
 	}
 	p.linef("\n## Config\n")
 	p.table(c.Config)
@@ -27,9 +31,6 @@ func (c *Connector) Markdown(w io.Writer) error {
 	for i := range c.Actions {
 		a := &c.Actions[i]
 		p.linef("\n### %s.%s\n\n%s\n\nEffect: %s.", c.Name, a.Name, a.Summary, a.EffectText())
-		if a.Sunset != "" {
-			p.linef("The vendor ends it on %s.", a.Sunset)
-		}
 		p.linef("\nInput:\n")
 		p.table(a.Inputs)
 		p.linef("\nOutput:\n")
@@ -44,6 +45,9 @@ func (c *Connector) Markdown(w io.Writer) error {
 	for i := range c.Triggers {
 		t := &c.Triggers[i]
 		p.linef("\n### %s.%s\n\n%s\n\nEmits `%s`.", c.Name, t.Name, t.Summary, strings.Join(t.Emits, "`, `"))
+		if t.Streams {
+			p.linef("Streamed.")
+		}
 		if t.Polls {
 			p.linef("Polled every %s.", t.Interval)
 		}

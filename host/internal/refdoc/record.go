@@ -21,6 +21,10 @@ type Connector struct {
 	Summary string `json:"summary"`
 	// Source says where the connector comes from, such as "bundled".
 	Source string `json:"source"`
+	// Homepage is where people read about it; Licence, an SPDX expression.
+	Homepage string `json:"homepage,omitempty"`
+	Licence  string `json:"licence,omitempty"`
+	Retirement
 	// Egress lists the hosts that it may reach; {config.base_url} stands for a configured value.
 	Egress       []string        `json:"egress"`
 	ConfigSchema json.RawMessage `json:"config_schema"`
@@ -28,6 +32,14 @@ type Connector struct {
 	Triggers     []Trigger       `json:"triggers"`
 
 	Config []Property `json:"-"` // the same as ConfigSchema, for people
+}
+
+// Retirement says what is about to end.
+type Retirement struct {
+	// Sunset is the day on which the vendor ends it.
+	Sunset string `json:"sunset,omitempty"`
+	// Deprecated, if not empty, says what to use instead.
+	Deprecated string `json:"deprecated,omitempty"`
 }
 
 // Action is one action of a connector.
@@ -44,8 +56,9 @@ type Action struct {
 	ResolveWindow string `json:"resolve_window,omitempty"`
 	// Rows says that the output has the rows that it streams.
 	Rows bool `json:"rows,omitempty"`
-	// Sunset is the day on which the vendor ends what the action uses.
-	Sunset       string          `json:"sunset,omitempty"`
+	// Blobs says that the output has the files that it sends.
+	Blobs bool `json:"blobs,omitempty"`
+	Retirement
 	InputSchema  json.RawMessage `json:"input_schema"`
 	OutputSchema json.RawMessage `json:"output_schema"`
 	Examples     []Example       `json:"examples,omitempty"`
@@ -73,9 +86,12 @@ type Trigger struct {
 	Summary string   `json:"summary"`
 	Emits   []string `json:"emits"`
 	Polls   bool     `json:"polls"`
+	// Streams says that the host keeps a stream open rather than poll.
+	Streams bool `json:"streams,omitempty"`
 	// Interval is how often it is polled unless configured otherwise.
 	Interval string   `json:"interval,omitempty"`
 	Webhook  *Webhook `json:"webhook,omitempty"`
+	Retirement
 }
 
 // Webhook says what a trigger takes from outside.
@@ -93,12 +109,14 @@ func Describe(d *connectorv1.DescribeResponse, source string) Connector {
 	c := Connector{
 		Name: d.GetName(), Version: d.GetVersion(), Summary: d.GetSummary(), Source: source, Egress: list(d.GetEgress()),
 		ConfigSchema: schemaOf(d.GetConfigSchema()), Config: properties(d.GetConfigSchema()),
-		Actions: []Action{}, Triggers: []Trigger{},
+		Actions: []Action{}, Triggers: []Trigger{}, Homepage: d.GetHomepage(), Licence: d.GetLicence(),
+		Retirement: Retirement{Sunset: day(d.GetSunset()), Deprecated: d.GetDeprecated()},
 	}
 	for _, a := range d.GetActions() {
 		rec := Action{
 			Name: a.GetName(), Summary: a.GetSummary(), Effect: EffectName(a.GetEffect()), Rows: a.GetRows(),
-			ResolveWindow: durationText(a.GetResolveWindow()), Sunset: day(a.GetSunset()),
+			ResolveWindow: durationText(a.GetResolveWindow()), Blobs: a.GetBlobs(),
+			Retirement:  Retirement{Sunset: day(a.GetSunset()), Deprecated: a.GetDeprecated()},
 			InputSchema: schemaOf(a.GetInputSchema()), OutputSchema: schemaOf(a.GetOutputSchema()),
 			Inputs: properties(a.GetInputSchema()), Outputs: outputs(a.GetOutputSchema()),
 		}
@@ -122,7 +140,8 @@ func Describe(d *connectorv1.DescribeResponse, source string) Connector {
 }
 
 func trigger(t *connectorv1.Trigger) Trigger {
-	rec := Trigger{Name: t.GetName(), Summary: t.GetSummary(), Emits: list(t.GetEmits()), Polls: t.GetPolls()}
+	rec := Trigger{Name: t.GetName(), Summary: t.GetSummary(), Emits: list(t.GetEmits()), Polls: t.GetPolls(), Streams: t.GetStreams()}
+	rec.Retirement = Retirement{Sunset: day(t.GetSunset()), Deprecated: t.GetDeprecated()}
 	if t.GetPolls() {
 		rec.Interval = durationText(t.GetInterval())
 	}

@@ -17,7 +17,7 @@ import (
 
 func descriptor() *connectorv1.DescribeResponse {
 	return &connectorv1.DescribeResponse{
-		Name: "desk", Version: "1.2.3", Summary: "Tickets of a desk.", Egress: []string{"{config.base_url}"},
+		Name: "desk", Version: "1.2.3", Summary: "Tickets of a desk.", Homepage: "https://desk.example", Licence: "Apache-2.0", Egress: []string{"{config.base_url}"},
 		ConfigSchema: []byte(`{
 			"type": "object", "required": ["base_url"], "additionalProperties": false,
 			"properties": {
@@ -41,7 +41,7 @@ func descriptor() *connectorv1.DescribeResponse {
 					{Summary: "One of a person", Input: []byte(`{"title":"a: b","parts":[{"n":1}],"text":"one\ntwo"}`)},
 					{Summary: "Broken", Input: []byte(`{`)},
 				},
-				Sunset: timestamppb.New(time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)),
+				Sunset: timestamppb.New(time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)), Deprecated: "use ticket.put",
 			},
 			{Name: "ticket.list", Summary: "List tickets.", Effect: connectorv1.Effect_EFFECT_READ, InputSchema: []byte(`{"type": 7`), OutputSchema: nil},
 			{
@@ -102,7 +102,8 @@ func TestTextAndMarkdown(t *testing.T) {
 	}
 	example := []string{`title: 'a: b'`, "text: |-", "key: ${{ event.case_key }}", "uses: desk.ticket.ensure"}
 	for _, want := range append(example,
-		"desk 1.2.3 (bundled)", "reaches {config.base_url}", "ticket.ensure ends on 2027-01-31", "base_url  (URL, required)",
+		"desk 1.2.3 (bundled)", "reaches {config.base_url}", "note: desk.ticket.ensure ends on 2027-01-31; is deprecated: use ticket.put",
+		"see https://desk.example", "licence Apache-2.0", "base_url  (URL, required)",
 		`level  (text, default "low", advanced)`, "one of: low, high", "looked for up to 5m", "url  (text, may be missing)",
 		"polled every 1m", "takes POST at /hooks/{connection}/tickets, at most 1024 KiB of JSON", "read: changes nothing",
 		"unsafe: never repeated by machine, unless the step says", "read when method is GET or HEAD",
@@ -113,7 +114,7 @@ func TestTextAndMarkdown(t *testing.T) {
 	}
 	for _, want := range append(example,
 		"# desk", "| `base_url` | URL, required | Where \\| it is. |", "### desk.ticket.ensure", "```yaml\n- id: step",
-		"> The vendor retires what `ticket.ensure` uses: it ends on 2027-01-31.",
+		"> Note: desk.ticket.ensure ends on 2027-01-31; is deprecated: use ticket.put.", "See <https://desk.example>.",
 	) {
 		if !strings.Contains(page.String(), want) {
 			t.Errorf("the page lacks %q:\n%s", want, page.String())

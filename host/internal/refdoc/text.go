@@ -37,13 +37,27 @@ func (a *Action) EffectText() string {
 	return s
 }
 
-// Sunsets lists what the vendor is about to end: "issue.old ends on 2027-01-31".
-func (c *Connector) Sunsets() []string {
+// Retirements lists what is about to end, for people: "desk.ticket.old ends on 2027-01-31; use ticket.ensure".
+func (c *Connector) Retirements() []string {
 	var out []string
-	for _, a := range c.Actions {
-		if a.Sunset != "" {
-			out = append(out, a.Name+" ends on "+a.Sunset)
+	add := func(name string, r Retirement) {
+		var parts []string
+		if r.Sunset != "" {
+			parts = append(parts, "ends on "+r.Sunset)
 		}
+		if r.Deprecated != "" {
+			parts = append(parts, "is deprecated: "+r.Deprecated)
+		}
+		if len(parts) > 0 {
+			out = append(out, name+" "+strings.Join(parts, "; "))
+		}
+	}
+	add(c.Name, c.Retirement)
+	for _, a := range c.Actions {
+		add(c.Name+"."+a.Name, a.Retirement)
+	}
+	for _, t := range c.Triggers {
+		add(c.Name+"."+t.Name, t.Retirement)
 	}
 	return out
 }
@@ -56,8 +70,14 @@ func (c *Connector) Text(w io.Writer) error {
 	if len(c.Egress) > 0 {
 		p.wrap("", "reaches "+strings.Join(c.Egress, ", "))
 	}
-	for _, s := range c.Sunsets() {
-		p.wrap("", "the vendor retires: "+s)
+	if c.Homepage != "" {
+		p.wrap("", "see "+c.Homepage)
+	}
+	if c.Licence != "" {
+		p.wrap("", "licence "+c.Licence)
+	}
+	for _, s := range c.Retirements() {
+		p.wrap("", "note: "+s)
 	}
 	p.linef("\nCONFIG of a connection")
 	p.properties(c.Config)
@@ -137,9 +157,6 @@ func (p *printer) action(connector string, a *Action) {
 	p.linef("\nACTION %s.%s", connector, a.Name)
 	p.wrap("  ", a.Summary)
 	p.wrap("  ", a.EffectText())
-	if a.Sunset != "" {
-		p.linef("  the vendor ends it on %s", a.Sunset)
-	}
 	p.linef("  with:")
 	p.nested(a.Inputs)
 	p.linef("  gives:")
@@ -172,6 +189,9 @@ func (p *printer) trigger(connector string, t *Trigger) {
 	p.linef("\nTRIGGER %s.%s", connector, t.Name)
 	p.wrap("  ", t.Summary)
 	p.linef("  emits %s", strings.Join(t.Emits, ", "))
+	if t.Streams {
+		p.linef("  streamed")
+	}
 	if t.Polls {
 		p.linef("  polled every %s", t.Interval)
 	}

@@ -1,0 +1,112 @@
+package config
+
+import (
+	"slices"
+
+	"github.com/casewire/casewire/host/internal/schema"
+	"github.com/casewire/casewire/plugin/connectorv1"
+)
+
+// Schema is a JSON Schema of the config file for editors, with the config of each connector in it. Load has the last
+// word: it knows what belongs together, and what flows need.
+func Schema(connectors []*connectorv1.DescribeResponse) []byte {
+	doc := schema.Document(fileSchema)
+	defs, _ := doc["$defs"].(map[string]any)
+	connection, _ := defs["connection"].(map[string]any)
+	names, cases := []any{}, []any{}
+	for _, d := range connectors {
+		name := "config." + d.GetName()
+		at := "#/$defs/" + name
+		config := schema.Embed(d.GetConfigSchema(), at, references)
+		if list, ok := config["required"].([]any); ok {
+			// It may come from the connection's own key of that name.
+			config["required"] = slices.DeleteFunc(list, func(v any) bool { return v == credentialKey })
+		}
+		config["description"] = "Configuration of the connector " + d.GetName() + ". " + d.GetSummary()
+		defs[name] = config
+		names = append(names, d.GetName())
+		is := map[string]any{"connector": map[string]any{"const": d.GetName()}}
+		then := map[string]any{"properties": map[string]any{"config": map[string]any{"$ref": at}}}
+		if list, ok := config["required"].([]any); ok && len(list) > 0 {
+			then["required"] = []any{"config"}
+		}
+		cases = append(cases, map[string]any{"if": map[string]any{"properties": is, "required": []any{"connector"}}, "then": then})
+	}
+	if properties, ok := connection["properties"].(map[string]any); ok && len(names) > 0 {
+		properties["connector"] = map[string]any{"description": "The connector that talks to the vendor", "enum": names}
+		connection["allOf"] = cases
+	}
+	return schema.Write(doc)
+}
+
+// references puts the form of a reference in place of a secret.
+func references(s map[string]any) map[string]any {
+	if s["x-casewire-secret"] != true {
+		return s
+	}
+	ref := map[string]any{"$ref": "#/$defs/secret"}
+	if doc, ok := s["description"]; ok {
+		ref["description"] = doc
+	}
+	return ref
+}
+
+const fileSchema = `{
+	"$schema": "` + schema.Dialect + `",
+	"title": "casewire.yaml",
+	"description": "Configuration of a Casewire host",
+	"type": "object",
+	"additionalProperties": false,
+	"properties": {
+		"store": {
+			"type": "object", "additionalProperties": false, "description": "Where the data is kept",
+			"properties": {"path": {"type": "string", "description": "The data file, relative to this file", "default": "` + DefaultStore + `"}}
+		},
+		"http": {
+			"type": "object", "additionalProperties": false, "description": "Where the host listens",
+			"properties": {
+				"listen": {"type": "string", "description": "host:port", "default": "` + DefaultListen + `"},
+				"public_url": {"type": "string", "description": "Where vendors and other senders reach the host, such as https://casewire.example"},
+				"operator_token": {"$ref": "#/$defs/secret", "description": "Who shows it may operate the host"}
+			}
+		},
+		"credentials": {
+			"type": "object", "description": "Credentials that connections share, by name",
+			"propertyNames": {"$ref": "#/$defs/name"}, "additionalProperties": {"type": "object"}
+		},
+		"connections": {
+			"type": "object", "description": "Accounts at vendors, by the names that flows use",
+			"propertyNames": {"$ref": "#/$defs/name"}, "additionalProperties": {"$ref": "#/$defs/connection"}
+		},
+		"flows": {
+			"type": "array", "description": "Files of flows, as patterns relative to this file",
+			"items": {"type": "string", "minLength": 1}, "examples": [["flows/*.yaml"]]
+		},
+		"plugins": {
+			"type": "object", "description": "Connector processes",
+			"properties": {"idle_stop": {"$ref": "#/$defs/duration", "description": "Stop a process that was not called for so long; 0 never does", "default": "10m"}}
+		},
+		"log": {
+			"type": "object", "additionalProperties": false, "description": "Logging",
+			"properties": {
+				"level": {"enum": ["debug", "info", "warn", "error"], "default": "info"},
+				"format": {"enum": ["text", "json"], "default": "text"}
+			}
+		}
+	},
+	"$defs": {
+		"name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"},
+		"duration": {"type": ["string", "integer"], "description": "A duration such as 30s, 5m or 24h"},
+		"secret": {"type": "string", "pattern": "^(env|file|exec):", "description": "A secret: env:NAME, file:PATH or exec:COMMAND"},
+		"connection": {
+			"type": "object", "additionalProperties": false, "required": ["connector"],
+			"properties": {
+				"connector": {"type": "string", "description": "The connector that talks to the vendor"},
+				"credential": {"type": "string", "description": "Name of an entry below credentials"},
+				"tenant": {"type": "string", "description": "Whose connection it is"},
+				"poll": {"$ref": "#/$defs/duration", "description": "How often its triggers are polled"},
+				"config": {"type": "object"}
+			}
+		}
+	}
+}`
