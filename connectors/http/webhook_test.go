@@ -255,8 +255,12 @@ func TestRateLimit(t *testing.T) {
 // Whatever is posted becomes a sound event or is refused; the harness checks the events.
 func FuzzHook(f *testing.F) {
 	for _, seed := range []struct{ kind, body string }{
-		{"application/json", `{"id":"a","at":1}`}, {"text/plain", "\x00\xff"}, {"application/x-www-form-urlencoded", "id=1&%zz"},
-		{"", "1e400"}, {"application/json", `{"_headers":1,"id":[[[[]]]]}`}, {"a/b;;", "\u2028"},
+		{"application/json", `{"id":"a","at":1}`},
+		{"text/plain", "\x00\xff"},
+		{"application/x-www-form-urlencoded", "id=1&%zz"},
+		{"", "1e400"},
+		{"application/json", `{"_headers":1,"id":[[[[]]]]}`},
+		{"a/b;;", "\u2028"},
 	} {
 		f.Add(seed.kind, seed.body)
 	}

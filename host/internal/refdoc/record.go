@@ -38,7 +38,7 @@ type Connector struct {
 type Retirement struct {
 	// Sunset is the day on which the vendor ends it.
 	Sunset string `json:"sunset,omitempty"`
-	// Deprecated, if not empty, says what to use instead.
+	// What to use instead, where it is not to be used for new things.
 	Deprecated string `json:"deprecated,omitempty"`
 }
 

@@ -25,11 +25,11 @@ var effects = map[string]string{
 func (a *Action) EffectText() string {
 	s := a.Effect + ": " + effects[a.Effect]
 	if a.EffectByCaller {
-		s += ", unless the step says `effect: read`, `idempotent`, `keyed` or `unsafe`"
+		parts := []string{s + ", unless the step says `effect: read`, `idempotent`, `keyed` or `unsafe`"}
 		for _, r := range a.EffectRules {
-			s += fmt.Sprintf("; %s when %s is %s", r.Effect, r.Property, strings.Join(r.Values, " or "))
+			parts = append(parts, r.Effect+" when "+r.Property+" is "+strings.Join(r.Values, " or "))
 		}
-		return s
+		return strings.Join(parts, "; ")
 	}
 	if a.ResolveWindow != "" {
 		s += "; when an answer is lost, it is looked for up to " + a.ResolveWindow
@@ -104,7 +104,7 @@ func (p *printer) linef(format string, args ...any) {
 // wrap prints a text in lines of at most the width.
 func (p *printer) wrap(indent, text string) {
 	line := indent
-	for _, word := range strings.Fields(text) {
+	for word := range strings.FieldsSeq(text) {
 		if len(line)+len(word)+1 > width && strings.TrimSpace(line) != "" {
 			p.linef("%s", line)
 			line = indent
