@@ -83,8 +83,40 @@ const fileSchema = `{
 			"items": {"type": "string", "minLength": 1}, "examples": [["flows/*.yaml"]]
 		},
 		"plugins": {
-			"type": "object", "description": "Connector processes",
-			"properties": {"idle_stop": {"$ref": "#/$defs/duration", "description": "Stop a process that was not called for so long; 0 never does", "default": "10m"}}
+			"type": "object", "additionalProperties": false, "description": "Connector processes",
+			"properties": {
+				"idle_stop": {"$ref": "#/$defs/duration", "description": "Stop a process that was not called for so long; 0 never does", "default": "10m"},
+				"sandbox": {
+					"description": "What processes are kept from; strict refuses to run without it",
+					"anyOf": [{"$ref": "#/$defs/sandbox"}, {
+						"type": "object", "additionalProperties": false,
+						"properties": {"mode": {"$ref": "#/$defs/sandbox"}, "read": {"$ref": "#/$defs/paths"}, "write": {"$ref": "#/$defs/paths"}}
+					}]
+				},
+				"limits": {
+					"type": "object", "additionalProperties": false, "description": "Limits of each process",
+					"properties": {
+						"memory": {"type": ["string", "integer"], "description": "Such as 512MiB, or none"},
+						"files": {"type": ["string", "integer"], "description": "Open files, or none"}
+					}
+				},
+				"connectors": {
+					"type": "object", "description": "Connectors that are not bundled, by name",
+					"additionalProperties": {
+						"type": "object", "additionalProperties": false, "oneOf": [{"required": ["file"]}, {"required": ["address"]}],
+						"properties": {
+							"file": {"type": "string", "description": "The program, relative to this file"},
+							"sha256": {"description": "Its digest"},
+							"args": {"type": "array"},
+							"address": {"type": "string", "description": "Where it listens: unix:///path or tcp://host:port"},
+							"ca": {"$ref": "#/$defs/secret", "description": "PEM of who issued its certificate"},
+							"cert": {"$ref": "#/$defs/secret", "description": "PEM of the host's certificate"},
+							"key": {"$ref": "#/$defs/secret", "description": "PEM of the key to it"},
+							"replace": {"type": "boolean", "description": "It stands in for one of that name"}
+						}
+					}
+				}
+			}
 		},
 		"log": {
 			"type": "object", "additionalProperties": false, "description": "Logging",
@@ -96,6 +128,8 @@ const fileSchema = `{
 	},
 	"$defs": {
 		"name": {"type": "string", "pattern": "^[a-z0-9][a-z0-9_-]{0,63}$"},
+		"sandbox": {"enum": ["auto", "strict", "off", false]},
+		"paths": {"type": "array", "items": {"type": "string", "pattern": "^/"}},
 		"duration": {"type": ["string", "integer"], "description": "A duration such as 30s, 5m or 24h"},
 		"secret": {"type": "string", "pattern": "^(env|file|exec):", "description": "A secret: env:NAME, file:PATH or exec:COMMAND"},
 		"connection": {

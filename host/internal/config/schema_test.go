@@ -71,17 +71,31 @@ func validate(t *testing.T, s *jsonschema.Schema, text string) error {
 func TestSchemaHasTheSections(t *testing.T) {
 	t.Parallel()
 	_, plain := configSchema(t)
-	properties, _ := plain["properties"].(map[string]any)
-	want := slices.Sorted(slices.Values(sections))
-	if got := slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
+	if got, want := keysOf(plain, "properties"), slices.Sorted(slices.Values(sections)); !slices.Equal(got, want) {
 		t.Errorf("the schema has %v, the reader %v", got, want)
 	}
-	defs, _ := plain["$defs"].(map[string]any)
-	connection, _ := defs["connection"].(map[string]any)
-	properties, _ = connection["properties"].(map[string]any)
-	want = slices.Sorted(slices.Values(connectionKeys))
-	if got := slices.Sorted(maps.Keys(properties)); !slices.Equal(got, want) {
+	got := keysOf(plain, "$defs", "connection", "properties")
+	if want := slices.Sorted(slices.Values(connectionKeys)); !slices.Equal(got, want) {
 		t.Errorf("a connection has %v in the schema, %v in the reader", got, want)
+	}
+}
+
+// keysOf are the properties at a place in the schema.
+func keysOf(v any, path ...string) []string {
+	for _, p := range path {
+		m, _ := v.(map[string]any)
+		v = m[p]
+	}
+	m, _ := v.(map[string]any)
+	return slices.Sorted(maps.Keys(m))
+}
+
+func TestSchemaHasOwnConnectors(t *testing.T) {
+	t.Parallel()
+	_, plain := configSchema(t)
+	got := keysOf(plain, "properties", "plugins", "properties", "connectors", "additionalProperties", "properties")
+	if want := slices.Sorted(slices.Values(ownKeys)); !slices.Equal(got, want) {
+		t.Errorf("a connector has %v in the schema, %v in the reader", got, want)
 	}
 }
 
@@ -112,21 +126,24 @@ func TestSchemaRefusesMistakes(t *testing.T) {
 	t.Parallel()
 	s, _ := configSchema(t)
 	for text, ok := range map[string]bool{
-		"connections: { a: { connector: sentinel, credential: x } }":                                               true,
-		"connections: { a: { connector: sentinel, config: { credential: { client_secret: env:X } } } }":            true,
-		"connections: { a: { connector: odd, config: { x: 1 } } }":                                                 true,
-		"connections: { a: { connector: sentinel, config: { push: of } } }":                                        false,
-		"connections: { a: { connector: sentinl } }":                                                               false,
-		"connections: { a: { connector: sentinel, confg: {} } }":                                                   false,
-		"connections: { a: { connector: jira } }":                                                                  false,
-		"connections: { a: { connector: jira, config: {} } }":                                                      false,
-		"connections: { a: { connector: jira, config: { base_url: x, push: off } } }":                              false,
-		"connections: { a: { connector: jira, config: { base_url: x, api_token: abc } } }":                         false,
-		"connections: { a: { connector: sentinel, config: { credential: { client_secret: a-value-in-place } } } }": false,
-		"connections: { A B: { connector: odd } }":                                                                 false,
-		"http: { operator_token: abc }":                                                                            false,
-		"log: { level: loud }":                                                                                     false,
-		"conections: {}":                                                                                           false,
+		"connections: { a: { connector: sentinel, credential: x } }":                                                                                  true,
+		"connections: { a: { connector: sentinel, config: { credential: { client_secret: env:X } } } }":                                               true,
+		"connections: { a: { connector: odd, config: { x: 1 } } }":                                                                                    true,
+		"connections: { a: { connector: sentinel, config: { push: of } } }":                                                                           false,
+		"connections: { a: { connector: sentinl } }":                                                                                                  false,
+		"connections: { a: { connector: sentinel, confg: {} } }":                                                                                      false,
+		"connections: { a: { connector: jira } }":                                                                                                     false,
+		"connections: { a: { connector: jira, config: {} } }":                                                                                         false,
+		"connections: { a: { connector: jira, config: { base_url: x, push: off } } }":                                                                 false,
+		"connections: { a: { connector: jira, config: { base_url: x, api_token: abc } } }":                                                            false,
+		"connections: { a: { connector: sentinel, config: { credential: { client_secret: a-value-in-place } } } }":                                    false,
+		"connections: { A B: { connector: odd } }":                                                                                                    false,
+		"plugins: { sandbox: { mode: strict, read: [/opt] }, limits: { memory: 512MiB, files: 1024 }, connectors: { x: { file: ./x, sha256: ab } } }": true,
+		"plugins: { connectors: { x: { file: ./x, address: unix:///x } } }":                                                                           false,
+		"plugins: { sandbx: strict }":                                                                                                                 false,
+		"http: { operator_token: abc }":                                                                                                               false,
+		"log: { level: loud }":                                                                                                                        false,
+		"conections: {}":                                                                                                                              false,
 	} {
 		if err := validate(t, s, text); (err == nil) != ok {
 			t.Errorf("%s: %v", text, err)
