@@ -34,8 +34,11 @@ func (h *Harness) client(ctx context.Context) (connectorv1.ConnectorClient, erro
 	if err != nil {
 		return nil, err
 	}
+	// Registered after what the start registered itself, so that it comes before it.
+	h.t.Cleanup(func() { h.close(p) })
 	if h.configured {
 		if err := h.configure(ctx, connectorv1.NewConnectorClient(p.conn)); err != nil {
+			p.dead.Store(true)
 			p.end()
 			return nil, err
 		}

@@ -130,7 +130,6 @@ func (p *Program) Try(tb testing.TB, config any, opts ...Options) (*Harness, err
 	for _, a := range h.about.GetActions() {
 		h.outputs[a.GetName()] = compile(tb, a.GetName(), a.GetOutputSchema())
 	}
-	tb.Cleanup(h.close)
 	if err := h.Configure(config); err != nil {
 		return nil, err
 	}
@@ -138,13 +137,9 @@ func (p *Program) Try(tb testing.TB, config any, opts ...Options) (*Harness, err
 }
 
 // close removes the connection, so that one that has something to close closes it before leak checks look, and ends the
-// process.
-func (h *Harness) close() {
-	h.mu.Lock()
-	p := h.proc
-	h.fuse = 0
-	h.mu.Unlock()
-	if p == nil {
+// process, unless it has crashed.
+func (h *Harness) close(p *process) {
+	if p.dead.Load() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
