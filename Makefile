@@ -51,6 +51,7 @@ proto-check: ## The protocol: lint, compatibility with the released one, generat
 .PHONY: generate
 generate: ## Generated code from the protocol
 	$(BUF) generate plugin --template plugin/buf.gen.yaml
+	CASEWIRE_GENERATE=1 $(GO) test -count 1 -run TestDescriptorsAreUpToDate ./examples/connector-python
 
 .PHONY: bench
 bench: build ## Speed and size: a table, then one JSON object a line

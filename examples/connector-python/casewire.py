@@ -25,10 +25,12 @@ import math
 import os
 import queue
 import re
+import shutil
 import signal
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -87,6 +89,10 @@ class Error(Exception):
         super().__init__(message)
         self.code, self.message, self.origin, self.effect = code, message, origin, effect
         self.reason, self.after, self.violations, self.domain = reason, after, list(violations), domain
+
+    @property
+    def is_not_found(self):
+        return self.code == grpc.StatusCode.NOT_FOUND
 
     def status(self, redact=str):
         """The error as a google.rpc.Status."""
@@ -891,6 +897,87 @@ class Connector:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             os.kill(0, signal.SIGTERM)  # children, which must not outlive the connector
         os._exit(0)
+
+
+class Harness:
+    """A connector with one connection, for its tests: every call goes over the real protocol to a server in this process.
+    Errors are Error, as the host sees them."""
+
+    def __init__(self, connector, config, state=b""):
+        self._dir = tempfile.mkdtemp(prefix="cw")
+        self._c, self._server, self._calls = connector, connector._server(), 0
+        self._server.add_insecure_port("unix:%s/s" % self._dir)
+        self._server.start()
+        self._channel = grpc.insecure_channel("unix:%s/s" % self._dir)
+        connection = pb.ConnectionConfig(connection="test", generation=1, config=_write(config), state=state)
+        try:
+            out = self._rpc("Configure", pb.ConfigureResponse)(pb.ConfigureRequest(upserts=[connection])).outcomes[0]
+            if out.status:
+                raise self._error(_Status.FromString(out.status))
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self._channel.close()
+        self._server.stop(0).wait()
+        self._c._retire("test")
+        shutil.rmtree(self._dir, ignore_errors=True)
+
+    def _rpc(self, name, answer, kind="unary_unary"):
+        return getattr(self._channel, kind)("/casewire.connector.v1.Connector/" + name, lambda m: m.SerializeToString(), answer.FromString)
+
+    def _context(self, **kw):
+        self._calls += 1
+        return pb.CallContext(connection="test", generation=1, call_id="call-%d" % self._calls, attempt=1, **kw)
+
+    @staticmethod
+    def _error(status):
+        e = Error(_CODES[status.code], status.message)
+        for d in status.details:
+            if d.type_url.endswith(".Failure"):
+                f = pb.Failure.FromString(d.value)
+                e.origin, e.effect = f.origin, f.side_effect
+            elif d.type_url.endswith(".ErrorInfo"):
+                e.reason = _ErrorInfo.FromString(d.value).reason
+            elif d.type_url.endswith(".BadRequest"):
+                e.violations = [(v.field, v.description) for v in _BadRequest.FromString(d.value).field_violations]
+        return e
+
+    def _raise(self, e):
+        for k, v in e.trailing_metadata() or ():
+            if k == "grpc-status-details-bin":
+                raise self._error(_Status.FromString(v)) from None
+        raise e
+
+    def call(self, action, input=None, key="", resolve=False, dry_run=False):
+        """Calls an action and returns its output, with rows as "rows"."""
+        ctx = self._context(idempotency_key=key or "key of a test", mode=2 if resolve else 1, dry_run=dry_run)
+        rows, output = [], None
+        try:
+            for m in self._rpc("Invoke", pb.InvokeResponse, "unary_stream")(pb.InvokeRequest(call=ctx, action=action, input=_write(input or {}))):
+                if m.WhichOneof("kind") == "rows":
+                    rows += [json.loads(line) for line in m.rows.ndjson.splitlines()]
+                elif m.WhichOneof("kind") == "result":
+                    output = json.loads(m.result.output)
+        except grpc.RpcError as e:
+            self._raise(e)
+        if self._c._actions[action].rows:
+            output["rows"] = rows
+        return output
+
+    def check(self):
+        """Runs the probes."""
+        try:
+            return list(self._rpc("Check", pb.CheckResponse)(pb.CheckRequest(call=self._context())).probes)
+        except grpc.RpcError as e:
+            self._raise(e)
 
 
 class _JSONLines(logging.Formatter):

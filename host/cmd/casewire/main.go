@@ -15,6 +15,7 @@ import (
 	"github.com/casewire/casewire/host/cmd/casewire/internal/bench"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/demo"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/judge"
+	"github.com/casewire/casewire/host/cmd/casewire/internal/scaffold"
 	"github.com/casewire/casewire/host/internal/cli"
 	"github.com/casewire/casewire/plugin/connectorv1"
 	"github.com/casewire/casewire/sdk"
@@ -74,6 +75,6 @@ func connectorCommand() *cobra.Command {
 			return cli.Invalid(fmt.Errorf("there is no connector %q; bundled are %s", args[0], strings.Join(bundle.Names(), ", ")))
 		},
 	}
-	cmd.AddCommand(cli.ConformanceCommand(judge.Subject))
+	cmd.AddCommand(cli.ConformanceCommand(judge.Subject), scaffold.Command(version))
 	return cmd
 }
