@@ -48,6 +48,10 @@ func (h *Host) Invoke(ctx context.Context, in Invocation) (json.RawMessage, erro
 	}, in.OnEvent)
 }
 
+// LiftQuarantine lets a connector that is quarantined, or waits after a crash, start at once, and forgets which inputs
+// are held to be the cause of crashes: somebody has mended it. It says whether there is such a connector.
+func (h *Host) LiftQuarantine(connector string) bool { return h.catalog.Lift(connector) }
+
 // Check runs the live probes of a connection.
 func (h *Host) Check(ctx context.Context, connection string) ([]*connectorv1.Probe, error) {
 	return h.catalog.Check(ctx, connection)

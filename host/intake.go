@@ -265,6 +265,9 @@ func (in *intake) postpone(req *store.Ingest, h store.Hint, fault *plugin.Error)
 	case plugin.ClassInvalid:
 		limit = -1 // it will not become valid
 	}
+	if fault.Reason == plugin.ReasonPoisonInput {
+		limit = -1 // the connector crashed each time
+	}
 	if age > limit {
 		req.Done = append(req.Done, h)
 		req.DeadLetters = append(req.DeadLetters, store.DeadLetter{

@@ -61,6 +61,12 @@ const (
 // Limits bound what one connector process takes. A negative field bounds nothing.
 type Limits = launch.Limits
 
+// Enforced says what the system really holds a connector process to.
+type Enforced = launch.Enforced
+
+// Poisoned is an input that a connector is not given any more.
+type Poisoned = catalog.Poisoned
+
 // DefaultLimits are those of Options without.
 var DefaultLimits = Limits{Memory: 512 << 20, Files: 1024}
 

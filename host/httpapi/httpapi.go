@@ -46,6 +46,7 @@ func Handler(h *host.Host, st store.Store, o Options) http.Handler {
 	mux.Handle("GET /v1/runs/{id}", a.operator(a.run))
 	mux.Handle("POST /v1/runs/{id}/replay", a.operator(a.replay))
 	mux.Handle("GET /v1/deadletters", a.operator(a.deadLetters))
+	mux.Handle("POST /v1/connectors/{connector}/lift", a.operator(a.lift))
 	mux.Handle("POST /v1/connections/{connection}/triggers/{trigger}/poll", a.operator(a.poll))
 	// Who has no token learns nothing about what there is.
 	mux.Handle("/v1/", a.operator(nothing))
@@ -187,6 +188,15 @@ func (a *api) deadLetters(w http.ResponseWriter, r *http.Request) error {
 		recs[i] = NewDeadLetterRecord(dls[i])
 	}
 	return answer(w, map[string]any{"dead_letters": recs})
+}
+
+// lift ends the quarantine or backoff of a connector.
+func (a *api) lift(w http.ResponseWriter, r *http.Request) error {
+	if !a.host.LiftQuarantine(r.PathValue("connector")) {
+		return fmt.Errorf("connector %s: %w", r.PathValue("connector"), store.ErrNotFound)
+	}
+	w.WriteHeader(http.StatusAccepted)
+	return nil
 }
 
 func (a *api) poll(w http.ResponseWriter, r *http.Request) error {

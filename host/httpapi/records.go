@@ -119,15 +119,19 @@ type StoreRecord struct {
 
 // ConnectorRecord is how a connector process fares.
 type ConnectorRecord struct {
-	Name        string             `json:"name"`
-	Version     string             `json:"version,omitempty"`
-	State       string             `json:"state"`
-	Since       time.Time          `json:"since,omitzero"`
-	PID         int                `json:"pid,omitempty"`
-	InFlight    int64              `json:"in_flight"`
-	Restarts    int                `json:"restarts"`
-	RetryAt     time.Time          `json:"retry_at,omitzero"`
-	Error       string             `json:"error,omitempty"` // why it went down last
+	Name     string    `json:"name"`
+	Version  string    `json:"version,omitempty"`
+	State    string    `json:"state"`
+	Since    time.Time `json:"since,omitzero"`
+	PID      int       `json:"pid,omitempty"`
+	InFlight int64     `json:"in_flight"`
+	Restarts int       `json:"restarts"`
+	RetryAt  time.Time `json:"retry_at,omitzero"`
+	Error    string    `json:"error,omitempty"` // why it went down last
+	// Sandbox is what the running process is held to by the system; absent when there is none.
+	Sandbox *host.Enforced `json:"sandbox,omitempty"`
+	// Poison are inputs that it is not given any more: it crashed each time that it had them.
+	Poison      []host.Poisoned    `json:"poison,omitempty"`
 	Connections []ConnectionRecord `json:"connections"`
 }
 
@@ -153,7 +157,7 @@ func NewStatusRecord(s host.Status) StatusRecord {
 	for i, c := range s.Connectors {
 		r := ConnectorRecord{
 			Name: c.Connector, Version: c.Version, State: string(c.State), Since: c.Since, PID: c.PID, InFlight: c.InFlight,
-			Restarts: c.Restarts, RetryAt: c.RetryAt, Connections: make([]ConnectionRecord, len(c.Connections)),
+			Restarts: c.Restarts, RetryAt: c.RetryAt, Sandbox: c.Enforced, Poison: c.Poison, Connections: make([]ConnectionRecord, len(c.Connections)),
 		}
 		if c.Err != nil {
 			r.Error = c.Err.Error()

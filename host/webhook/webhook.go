@@ -133,6 +133,11 @@ func (h *handler) deliver(w http.ResponseWriter, r *http.Request, connection, tr
 	})
 	if err != nil {
 		h.opts.Logger.WarnContext(r.Context(), "webhook was not accepted", "connection", connection, "trigger", trigger, "error", err)
+		if plugin.FromError(err).Reason == plugin.ReasonPoisonInput {
+			h.receiver.Refuse(connection, trigger, "poison")
+			http.Error(w, "this request makes the connector crash and is not taken", http.StatusUnprocessableEntity)
+			return
+		}
 		h.receiver.Refuse(connection, trigger, "unavailable")
 		wait := max(plugin.FromError(err).RetryAfter, 2*time.Second)
 		w.Header().Set("Retry-After", strconv.Itoa(int(wait.Seconds())))
