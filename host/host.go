@@ -30,11 +30,14 @@ type Host struct {
 	views   *viewCache
 	acks    atomic.Int64 // webhooks in work
 
+	conns atomic.Pointer[[]Connection] // in force
+
 	imu     sync.RWMutex // guards intakes
 	intakes map[triggerKey]*intake
 
-	mu      sync.Mutex // one Start or Stop at a time
+	mu      sync.Mutex // one Start, Reload or Stop at a time
 	started bool
+	work    context.Context //nolint:containedctx // the life between Start and Stop
 	cancel  context.CancelCauseFunc
 	group   sync.WaitGroup
 }
@@ -54,6 +57,7 @@ func New(o Options) (*Host, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	h := &Host{opts: o, log: o.Logger, store: o.Store, intakes: map[triggerKey]*intake{}, views: newViewCache(viewBytes)}
+	h.conns.Store(&o.Connections)
 	var err error
 	o.Sandbox.Mode = cmp.Or(o.Sandbox.Mode, SandboxAuto)
 	o.Limits.Memory = cmp.Or(o.Limits.Memory, DefaultLimits.Memory)
@@ -78,7 +82,7 @@ func New(o Options) (*Host, error) {
 // Connection describes the connector behind a connection; with Connections and Connector it makes the host a
 // flow.Catalog, by which flows are checked before anything starts.
 func (h *Host) Connection(name string) (*connectorv1.DescribeResponse, bool) {
-	for _, c := range h.opts.Connections {
+	for _, c := range *h.conns.Load() {
 		if c.Name == name {
 			return h.catalog.Connector(c.Connector)
 		}
@@ -89,7 +93,7 @@ func (h *Host) Connection(name string) (*connectorv1.DescribeResponse, bool) {
 // Connections lists connections; see flow.Catalog.
 func (h *Host) Connections(connector string) []string {
 	var names []string
-	for _, c := range h.opts.Connections {
+	for _, c := range *h.conns.Load() {
 		if connector == "" || c.Connector == connector {
 			names = append(names, c.Name)
 		}
@@ -123,46 +127,24 @@ func (h *Host) Start(ctx context.Context) (err error) {
 	if h.started {
 		return errors.New("host: started already")
 	}
-	conns := make([]catalog.Connection, 0, len(h.opts.Connections))
-	for _, c := range h.opts.Connections {
-		hooks, err := h.hooks(ctx, c)
-		if err != nil {
-			return err
-		}
-		conns = append(conns, catalog.Connection{Name: c.Name, Connector: c.Connector, Tenant: c.Tenant, Config: c.Config, Hooks: hooks})
+	conns, err := h.desired(ctx, *h.conns.Load())
+	if err != nil {
+		return err
 	}
 	outcomes, err := h.catalog.Configure(ctx, conns)
 	if err == nil {
-		for _, o := range outcomes {
-			switch {
-			case o.Err == nil:
-			case o.Err.Class() == plugin.ClassUnavailable:
-				h.log.WarnContext(ctx, "connector is down; it is given its connection when it is up", "connection", o.Connection, "error", o.Err)
-			default:
-				err = errors.Join(err, fmt.Errorf("connection %s: %w", o.Connection, o.Err))
-			}
-		}
+		err = h.refusals(ctx, outcomes)
 	}
 	if err != nil {
 		return errors.Join(err, h.catalog.Stop(context.WithoutCancel(ctx)))
 	}
 	work, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	h.cancel = cancel
+	h.work, h.cancel = work, cancel
 	if err := h.engine.Start(ctx); err != nil {
 		cancel(errStopped)
 		return errors.Join(err, h.catalog.Stop(context.WithoutCancel(ctx)))
 	}
-	for key := range h.flows.triggers() {
-		in, err := newIntake(h, key)
-		if err != nil {
-			h.log.ErrorContext(ctx, "trigger cannot be used", "connection", key.connection, "trigger", key.trigger, "error", err)
-			continue
-		}
-		h.imu.Lock()
-		h.intakes[key] = in
-		h.imu.Unlock()
-		in.run(work, &h.group)
-	}
+	h.takeIn(ctx)
 	h.started = true
 	return nil
 }

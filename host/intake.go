@@ -43,6 +43,8 @@ type intake struct {
 	interval time.Duration
 	pollNow  chan struct{}
 	hints    chan struct{}
+	cancel   context.CancelFunc // of run
+	group    sync.WaitGroup
 
 	mu     sync.Mutex
 	status TriggerStatus
@@ -83,7 +85,7 @@ func newIntake(h *Host, key triggerKey) (*intake, error) {
 		return nil, fmt.Errorf("connector %s has no trigger %q", d.GetName(), key.trigger)
 	}
 	in.interval = in.trigger.GetInterval().AsDuration()
-	for _, c := range h.opts.Connections {
+	for _, c := range *h.conns.Load() {
 		if c.Name == key.connection {
 			in.tenant = c.Tenant
 			if c.Poll > 0 {
@@ -97,7 +99,11 @@ func newIntake(h *Host, key triggerKey) (*intake, error) {
 	return in, nil
 }
 
-func (in *intake) run(ctx context.Context, group *sync.WaitGroup) {
+// run begins the intake's work; it ends with ctx or with stop.
+func (in *intake) run(ctx context.Context, all *sync.WaitGroup) {
+	ctx, in.cancel = context.WithCancel(ctx)
+	group := &in.group
+	defer func() { all.Go(group.Wait) }()
 	switch {
 	case in.trigger.GetStreams(): // one of them moves the cursor, and a stream is sooner
 		group.Go(func() { in.streamLoop(ctx) })

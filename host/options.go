@@ -131,23 +131,29 @@ func (o Options) validate() error {
 	if o.Store == nil {
 		errs = append(errs, errors.New("host: Options.Store is required"))
 	}
+	errs = append(errs, validateConnections(o.Connections, o.Connectors))
+	if o.PublicURL != "" {
+		if u, err := url.Parse(o.PublicURL); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
+			errs = append(errs, fmt.Errorf("host: public URL %q: give an absolute URL such as https://casewire.example", o.PublicURL))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func validateConnections(conns []Connection, connectors map[string]Connector) error {
+	var errs []error
 	names := map[string]bool{}
-	for _, c := range o.Connections {
+	for _, c := range conns {
 		switch {
 		case c.Name == "" || strings.ContainsAny(c.Name, "/ \t\n"):
 			errs = append(errs, fmt.Errorf("host: connection name %q: give it a name without spaces and slashes", c.Name))
 		case names[c.Name]:
 			errs = append(errs, fmt.Errorf("host: connection %q is given twice", c.Name))
 		}
-		if _, ok := o.Connectors[c.Connector]; !ok {
+		if _, ok := connectors[c.Connector]; !ok {
 			errs = append(errs, fmt.Errorf("host: connection %q: there is no connector %q", c.Name, c.Connector))
 		}
 		names[c.Name] = true
-	}
-	if o.PublicURL != "" {
-		if u, err := url.Parse(o.PublicURL); err != nil || u.Host == "" || (u.Scheme != "https" && u.Scheme != "http") {
-			errs = append(errs, fmt.Errorf("host: public URL %q: give an absolute URL such as https://casewire.example", o.PublicURL))
-		}
 	}
 	return errors.Join(errs...)
 }

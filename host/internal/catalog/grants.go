@@ -17,6 +17,14 @@ import (
 // configurations name, whatever the property is called. An operator who writes a path into a connection means the
 // connector to read it.
 func (c *Catalog) grants(s *supervisor) launch.Grants {
+	var configs []json.RawMessage
+	for _, cn := range c.connections(s) {
+		configs = append(configs, cn.spec.Config)
+	}
+	return s.grantsFor(configs)
+}
+
+func (s *supervisor) grantsFor(configs []json.RawMessage) launch.Grants {
 	g := launch.Grants{Ports: []uint16{53, 443}}
 	if d := s.desc.Load(); d != nil {
 		for _, host := range d.resp.GetEgress() {
@@ -28,9 +36,9 @@ func (c *Catalog) grants(s *supervisor) launch.Grants {
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
 		grant(&g, os.Getenv(name))
 	}
-	for _, cn := range c.connections(s) {
+	for _, config := range configs {
 		var tree any
-		if json.Unmarshal(cn.spec.Config, &tree) == nil {
+		if json.Unmarshal(config, &tree) == nil {
 			walk(tree, func(v string) { grant(&g, v) })
 		}
 	}
