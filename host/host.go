@@ -30,7 +30,8 @@ type Host struct {
 	views   *viewCache
 	acks    atomic.Int64 // webhooks in work
 
-	conns atomic.Pointer[[]Connection] // in force
+	conns   atomic.Pointer[[]Connection] // in force
+	reloads atomic.Pointer[Reloads]
 
 	imu     sync.RWMutex // guards intakes
 	intakes map[triggerKey]*intake
@@ -58,6 +59,7 @@ func New(o Options) (*Host, error) {
 	}
 	h := &Host{opts: o, log: o.Logger, store: o.Store, intakes: map[triggerKey]*intake{}, views: newViewCache(viewBytes)}
 	h.conns.Store(&o.Connections)
+	h.reloads.Store(&Reloads{})
 	var err error
 	o.Sandbox.Mode = cmp.Or(o.Sandbox.Mode, SandboxAuto)
 	o.Limits.Memory = cmp.Or(o.Limits.Memory, DefaultLimits.Memory)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -30,6 +31,31 @@ func (h *Host) Reload(ctx context.Context, s Setup) error {
 	if !h.started {
 		return errors.New("host: not started")
 	}
+	err := h.reload(ctx, s)
+	if err != nil {
+		h.ReloadRefused(err)
+		return err
+	}
+	h.reloads.Store(&Reloads{Last: time.Now(), Count: h.reloads.Load().Count + 1})
+	return nil
+}
+
+// Reloads says how reloading fared.
+type Reloads struct {
+	Count int       `json:"count"`
+	Last  time.Time `json:"last,omitzero"`
+	// Refused is why what came after Last was not put into force.
+	Refused string `json:"refused,omitempty"`
+}
+
+// ReloadRefused notes that a configuration could not be read, so that the status shows it; Reload itself does so too.
+func (h *Host) ReloadRefused(err error) {
+	r := *h.reloads.Load()
+	r.Refused = err.Error()
+	h.reloads.Store(&r)
+}
+
+func (h *Host) reload(ctx context.Context, s Setup) error {
 	if err := validateConnections(s.Connections, h.opts.Connectors); err != nil {
 		return err
 	}

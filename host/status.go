@@ -17,6 +17,7 @@ type Status struct {
 	Store      store.Stats      `json:"store"`
 	Triggers   []TriggerStatus  `json:"triggers"`
 	Connectors []catalog.Status `json:"connectors"`
+	Reloads    Reloads          `json:"reloads"`
 }
 
 // Status reads counts from the store and the state of every trigger and connector process.
@@ -25,7 +26,7 @@ func (h *Host) Status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{Store: st, Connectors: h.catalog.Status()}
+	s := Status{Store: st, Connectors: h.catalog.Status(), Reloads: *h.reloads.Load()}
 	h.imu.RLock()
 	for _, in := range h.intakes {
 		in.mu.Lock()

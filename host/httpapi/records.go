@@ -106,6 +106,7 @@ type StatusRecord struct {
 	Store      StoreRecord          `json:"store"`
 	Triggers   []host.TriggerStatus `json:"triggers"`
 	Connectors []ConnectorRecord    `json:"connectors"`
+	Reloads    host.Reloads         `json:"reloads"`
 }
 
 // StoreRecord counts what the store holds.
@@ -149,7 +150,7 @@ func NewStatusRecord(s host.Status) StatusRecord {
 		Store: StoreRecord{
 			HintsWaiting: s.Store.Hints, DeadLetters: s.Store.DeadLetters, Runs: s.Store.Runs, Events: s.Store.Events, Effects: s.Store.Effects,
 		},
-		Triggers: s.Triggers, Connectors: make([]ConnectorRecord, len(s.Connectors)),
+		Reloads: s.Reloads, Triggers: s.Triggers, Connectors: make([]ConnectorRecord, len(s.Connectors)),
 	}
 	if rec.Triggers == nil {
 		rec.Triggers = []host.TriggerStatus{}

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"net/url"
 	"slices"
 	"strings"
@@ -41,14 +42,21 @@ func NewRedactor(secrets ...plugin.Secret) *Redactor {
 func (r *Redactor) Add(secrets ...plugin.Secret) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	var all []string
+	for _, s := range secrets {
+		all = append(all, forms(s.Reveal())...)
+	}
+	r.learn(all)
+}
+
+// learn adds forms; under mu.
+func (r *Redactor) learn(forms []string) {
 	if r.known == nil {
 		r.known = map[string]bool{}
 	}
 	before := len(r.known)
-	for _, s := range secrets {
-		for _, form := range forms(s.Reveal()) {
-			r.known[form] = true
-		}
+	for _, form := range forms {
+		r.known[form] = true
 	}
 	if len(r.known) == before {
 		return
@@ -69,6 +77,16 @@ func (r *Redactor) Add(secrets ...plugin.Secret) {
 		pairs = append(pairs, form, plugin.Redacted)
 	}
 	r.replacer.Store(strings.NewReplacer(pairs...))
+}
+
+// Join makes known what another redactor knows.
+func (r *Redactor) Join(other *Redactor) {
+	other.mu.Lock()
+	forms := slices.Collect(maps.Keys(other.known))
+	other.mu.Unlock()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.learn(forms)
 }
 
 // String returns s with every known secret replaced by [redacted].

@@ -46,7 +46,8 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"hold":       holdPort,   // hold VAR: listen on a port, and put its address into VAR
 	"status":     checkExit,  // status CODE PROGRAM ARGS...: the program ends with that exit code
 	"subscribed": subscribed, // subscribed: the host's subscription stands
-	"signal":     signalHost, // signal TERM|KILL: to the host that runs in the background
+	"reads":      reads,      // reads PATH REGEXP: what the host answers there to an operator comes to match
+	"signal":     signalHost, // signal TERM|KILL|HUP: to the host that runs in the background
 	"gone":       gone,       // gone PID...: these processes are no more
 	"secretless": secretless, // secretless [PID]...: no secret in any output, log or data file, nor in what ps shows of the processes
 }
@@ -230,6 +231,24 @@ func request(ts *testscript.TestScript, neg bool, args []string) {
 	fmt.Fprint(ts.Stdout(), out)
 }
 
+func reads(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, neg, args, 2, 2, "reads PATH REGEXP")
+	want, err := regexp.Compile(args[1])
+	ts.Check(err)
+	await(ts, args[0]+" to read "+args[1], func() bool {
+		req, err := http.NewRequest(http.MethodGet, of(ts).vendors(ts).HostURL+args[0], http.NoBody)
+		ts.Check(err)
+		req.Header.Set("Authorization", "Bearer "+of(ts).token)
+		resp, err := client.Do(req)
+		if err != nil {
+			return false
+		}
+		body, err := io.ReadAll(resp.Body)
+		_ = resp.Body.Close()
+		return err == nil && want.Match(body)
+	})
+}
+
 type spaces struct{}
 
 func (spaces) Read(p []byte) (int, error) {
@@ -383,8 +402,8 @@ func subscribed(ts *testscript.TestScript, neg bool, args []string) {
 }
 
 func signalHost(ts *testscript.TestScript, neg bool, args []string) {
-	wantArgs(ts, neg, args, 1, 1, "signal TERM|KILL")
-	sig, ok := map[string]os.Signal{"TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[0]]
+	wantArgs(ts, neg, args, 1, 1, "signal TERM|KILL|HUP")
+	sig, ok := map[string]os.Signal{"TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP}[args[0]]
 	hosts := ts.BackgroundCmds()
 	if !ok || len(hosts) == 0 {
 		ts.Fatalf("there is no such signal, or no host")

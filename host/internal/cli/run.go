@@ -118,6 +118,8 @@ func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer
 	}
 	served := make(chan error, 1)
 	go func() { served <- srv.Serve(ln) }()
+	hup, unhook := hangups() // before it says that it is ready
+	defer unhook()
 	if err := h.Start(ctx); err != nil {
 		_ = srv.Close()
 		return startError(err)
@@ -127,10 +129,19 @@ func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer
 		app.Version, ln.Addr(), count(len(conns), "connection"), count(len(file.Flows), "flow"), file.Store.Path)
 	log.InfoContext(ctx, "ready", "listen", ln.Addr().String(), "connections", len(conns), "flows", len(file.Flows))
 
-	select {
-	case <-ctx.Done():
-	case err = <-served:
-		err = Environment(fmt.Errorf("the HTTP server ended: %w", err))
+	r := &reloading{
+		app: app, path: path, host: h, redactor: secrets.Redactor, log: log, stdout: stdout, stderr: stderr, file: file,
+	}
+	for running := true; running; {
+		select {
+		case <-hup:
+			r.reload(ctx)
+		case <-ctx.Done():
+			running = false
+		case err = <-served:
+			err = Environment(fmt.Errorf("the HTTP server ended: %w", err))
+			running = false
+		}
 	}
 	fmt.Fprintln(stdout, "stopping")
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
