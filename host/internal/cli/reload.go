@@ -40,7 +40,7 @@ func hangups() (c <-chan os.Signal, stop func()) {
 // reload reads the configuration and the flows again, and checks all of it before it changes anything. What it says goes
 // where the host says the rest.
 func (r *reloading) reload(ctx context.Context) {
-	file, diags := config.Load(r.path, descriptors{r.app})
+	file, diags := config.Load(r.path, newConnectors(r.app))
 	var secrets *config.Resolved
 	if !diags.HasErrors() {
 		var more diag.List
