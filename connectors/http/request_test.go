@@ -446,3 +446,21 @@ func TestCheck(t *testing.T) {
 		t.Errorf("%+v, %v", probes, err)
 	}
 }
+
+// Further addresses take requests by their url, with the same credential; of two that fit, the longer one counts.
+func TestFurtherAddresses(t *testing.T) {
+	t.Parallel()
+	a, b := serve(t, ok), serve(t, ok)
+	h := openHTTP(t, map[string]any{
+		"base_url": a.URL + "/v1", "base_urls": []string{b.URL, b.URL + "/deep"}, "auth": map[string]any{"bearer": secret},
+	})
+	for url, want := range map[string]string{b.URL + "/deep/x": "GET /deep/x", b.URL + "/deeper": "GET /deeper", b.URL: "GET "} {
+		_, err := request(t, h, sdktest.Call{Input: map[string]any{"url": url}})
+		if got := b.last(t); err != nil || !strings.HasPrefix(got.what, want) || got.header.Get("Authorization") != "Bearer "+secret {
+			t.Errorf("%s: %v, asked %q", url, err, got.what)
+		}
+	}
+	if a.count() != 0 {
+		t.Error("the wrong one was asked")
+	}
+}
