@@ -72,7 +72,7 @@ func ServeAddress(ctx context.Context, srv connectorv1.ConnectorServer, addr Add
 	defer cancel()
 	_, err = srv.Drain(drained, &connectorv1.DrainRequest{Grace: durationpb.New(grace)})
 	s.Stop()
-	<-served
+	_ = <-served
 	if err != nil {
 		return fmt.Errorf("drain connector: %w", err)
 	}

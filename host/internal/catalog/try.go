@@ -95,7 +95,8 @@ func (s *supervisor) tryOne(ctx context.Context, client connectorv1.ConnectorCli
 	if _, err := client.Configure(ctx, &connectorv1.ConfigureRequest{Host: s.cat.hostInfo(), Removes: []string{msg.GetConnection()}}); err != nil {
 		return nil, err
 	}
-	for _, o := range resp.GetOutcomes() {
+	if outcomes := resp.GetOutcomes(); len(outcomes) > 0 {
+		o := outcomes[0]
 		e := plugin.UnmarshalStatus(o.GetStatus())
 		if e != nil && e.Origin == 0 {
 			e.Origin = plugin.OriginConfig

@@ -72,7 +72,7 @@ func newConnectors(app App) *connectors { return &connectors{app: app, built: ma
 // connectorsOf are the connectors around a configuration that may have mistakes, or may not be there.
 func connectorsOf(app App, path string) (*connectors, error) {
 	c := newConnectors(app)
-	config.Load(path, declareOnly{c})
+	_, _ = config.Load(path, declareOnly{c}) // for what it declares; its mistakes are told elsewhere
 	if c.depot != nil {
 		return c, c.broken
 	}

@@ -2,7 +2,6 @@ package config
 
 import (
 	"encoding/hex"
-	"fmt"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -174,7 +173,7 @@ func (r *reader) ownAddress(c *Connector, n *yamldoc.Node, path string) {
 	}
 	switch {
 	case given > 0 && len(missing) > 0:
-		r.out.Errorf(c.Pos, path, fmt.Sprintf("add %s", strings.Join(missing, " and ")), "TLS takes ca, cert and key")
+		r.out.Errorf(c.Pos, path, "add "+strings.Join(missing, " and "), "TLS takes ca, cert and key")
 	case given > 0:
 		c.TLS = &t
 	case !a.Local():

@@ -111,7 +111,8 @@ func (b *box) hook(_ context.Context, r *sdk.HookRequest) (*sdk.HookResponse, er
 	var m struct {
 		Thing string `json:"thing"`
 	}
-	if json.Unmarshal(r.Body, &m) != nil || m.Thing == "" {
+	err := json.Unmarshal(r.Body, &m)
+	if bad := err != nil || m.Thing == ""; bad {
 		return &sdk.HookResponse{Status: http.StatusBadRequest}, nil
 	}
 	return &sdk.HookResponse{Hints: []sdk.Hint{{ID: m.Thing, Data: r.Body}}}, nil

@@ -31,7 +31,6 @@ type mutant struct {
 	connectorv1.ConnectorServer
 	how    string
 	serial sync.Mutex
-	n      atomic.Int64
 	leaked [][]byte
 	first  atomic.Pointer[connectorv1.ConnectionConfig] // that was configured
 	known  atomic.Pointer[connectorv1.ConnectionConfig] // the last
@@ -310,9 +309,7 @@ func (m *mutant) Consume(s connectorv1.Connector_ConsumeServer) error {
 // mutantConsume changes what goes over a stream of events.
 type mutantConsume struct {
 	connectorv1.Connector_ConsumeServer
-	m     *mutant
-	sent  atomic.Int64
-	acked sync.Once
+	m *mutant
 }
 
 var errHint = errors.New("a hint that makes no sense")

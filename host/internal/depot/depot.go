@@ -53,7 +53,7 @@ func (d *Depot) Put(r io.Reader, limit int64, check func(path, sum string) error
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
 	path := filepath.Join(tmp, "connector")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700)
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o700) //nolint:gosec // it is to be executed
 	if err != nil {
 		return "", fmt.Errorf("store connector: %w", err)
 	}

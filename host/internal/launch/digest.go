@@ -3,6 +3,7 @@ package launch
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -71,7 +72,7 @@ func openRegular(path string) (*os.File, error) {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "execute", Path: path, Err: fmt.Errorf("it is no regular file")}
+		return nil, &fs.PathError{Op: "execute", Path: path, Err: errors.New("it is no regular file")}
 	}
 	return os.Open(path)
 }

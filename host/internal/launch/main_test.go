@@ -120,7 +120,7 @@ func (p *puppet) Invoke(r *connectorv1.InvokeRequest, s connectorv1.Connector_In
 			}
 			all = append(all, b)
 			if len(all) > 1<<20 { // never, but the compiler must not know
-				out = fmt.Sprint(all)
+				return errors.New(fmt.Sprint(all))
 			}
 		}
 	case "try":

@@ -3,6 +3,7 @@
 package launch
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -30,7 +31,7 @@ func trustSocket(path string) error {
 	if ours(dir) && dir.Mode().Perm()&0o022 == 0 {
 		return nil
 	}
-	return fmt.Errorf("the socket belongs to another user, and lies in a directory that others can write to; put it into a directory that only this user can write to")
+	return errors.New("the socket belongs to another user, and lies in a directory that others can write to; put it into a directory that only this user can write to")
 }
 
 func ours(info fs.FileInfo) bool {
