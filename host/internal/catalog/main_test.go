@@ -42,6 +42,9 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, serveRaw(os.Args[2]))
 		os.Exit(1)
 	}
+	if len(os.Args) > 2 && os.Args[1] == "chaos" {
+		serveChaos()
+	}
 	goleak.VerifyTestMain(m)
 }
 

@@ -189,10 +189,14 @@ func (s *supervisor) fail(f failure) {
 	}
 	if f.known {
 		s.failures, s.crashes = 0, nil
-	} else if f.crashed {
+	} else if f.crashed && !s.remote() {
 		s.crashes = slices.DeleteFunc(append(s.crashes, now), func(at time.Time) bool { return now.Sub(at) > t.CrashWindow })
 	}
-	state, pause := StateBackoff, exponential(t.BackoffMin, t.BackoffMax, s.failures)
+	most := t.BackoffMax
+	if s.remote() {
+		most = min(most, remoteBackoff)
+	}
+	state, pause := StateBackoff, exponential(t.BackoffMin, most, s.failures)
 	if len(s.crashes) >= crashLimit || s.trial && !f.known {
 		state, pause = StateQuarantined, exponential(t.QuarantineMin, t.QuarantineMax, s.quarantines)
 		s.quarantines++
@@ -211,6 +215,16 @@ func (s *supervisor) fail(f failure) {
 	} else {
 		s.log.Error("connector is down", "error", f.err, "retry_in", pause)
 	}
+}
+
+// remoteBackoff is the longest pause before a connector at an address is looked for again: that costs next to nothing.
+const remoteBackoff = 10 * time.Second
+
+// remote says whether somebody else runs the connector. A lost connection is then no crash that could be one of a loop: it is
+// what a new version or a debugger looks like from here.
+func (s *supervisor) remote() bool {
+	_, is := s.src.Launcher.(launch.Address)
+	return is
 }
 
 // exponential is the pause after n failures, with jitter.

@@ -118,7 +118,7 @@ func (f File) openInterpreter(log *slog.Logger, s shebang) (*os.File, error) {
 	}
 	inner, err := readShebang(file)
 	if err == nil && inner.interpreter != "" {
-		err = fmt.Errorf("the script's interpreter %s is a script itself; name the program behind it in the first line", s.interpreter)
+		err = fmt.Errorf("the script's interpreter %s is a script itself; name the program behind it in the first line, as in #!/usr/bin/python3", s.interpreter)
 	}
 	if err == nil && f.Interpreter != "" {
 		var sum string
