@@ -72,7 +72,7 @@ func ServeAddress(ctx context.Context, srv connectorv1.ConnectorServer, addr Add
 	defer cancel()
 	_, err = srv.Drain(drained, &connectorv1.DrainRequest{Grace: durationpb.New(grace)})
 	s.Stop()
-	_ = <-served
+	<-served //nolint:errcheck // it was told to stop, and has no more to say
 	if err != nil {
 		return fmt.Errorf("drain connector: %w", err)
 	}
