@@ -58,7 +58,7 @@ func Example() {
 		},
 	})
 	fmt.Println(string(answer), err)
-	_, err = h.Invoke(ctx, host.Invocation{Connection: "hello", Action: "person.greet", Input: []byte(`{"nmae":"Ana"}`)})
+	_, err = h.Invoke(ctx, host.Invocation{Connection: "hello", Action: "person.greet", Input: []byte(`{"title":"Ana"}`)})
 	fmt.Println(err)
 	if err := h.Stop(ctx); err != nil {
 		log.Fatal(err)
@@ -66,5 +66,5 @@ func Example() {
 	// Output:
 	// progress: thinking of a greeting
 	// {"text":"Hello, Ana"} <nil>
-	// invalid input: /nmae: unknown property, did you mean "name"?; /name: is required
+	// invalid input: /title: unknown property; /name: is required
 }

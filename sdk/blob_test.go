@@ -93,7 +93,7 @@ func TestBlobFailuresEndTheAction(t *testing.T) {
 		"no name":      {func(ctx context.Context) error { return sdk.SendBlob(ctx, "", "", strings.NewReader("x")) }, "file.get", plugin.ClassBug, "needs a name"},
 		"not declared": {func(ctx context.Context) error { return sdk.SendBlob(ctx, "f", "", strings.NewReader("x")) }, "file.hide", plugin.ClassBug, "add the option"},
 		"no context": {func(context.Context) error {
-			return sdk.SendBlob(context.Background(), "f", "", strings.NewReader("x")) //nolint:usetesting // not the action's is the point
+			return sdk.SendBlob(context.Background(), "f", "", strings.NewReader("x"))
 		}, "file.hide", plugin.ClassBug, "outside of an action"},
 	} {
 		h := sdktest.Open(t, files(tt.send), nil)

@@ -144,7 +144,7 @@ func Run(ctx context.Context, b *Building, dir string, log *slog.Logger, ready f
 	}
 	flows, diags := flow.Load([]flow.Source{{File: "forced-door.yaml", Data: []byte(Flow)}}, h)
 	if diags.HasErrors() {
-		return errors.Join(fmt.Errorf("the flow has mistakes: %v", diags), stop())
+		return errors.Join(fmt.Errorf("the flow has mistakes: %w", diags), stop())
 	}
 	if err := h.SetFlows(ctx, flows); err != nil {
 		return errors.Join(err, stop())
