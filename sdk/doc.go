@@ -24,6 +24,17 @@
 //
 // Outputs are written as encoding/json does, but a nil slice is [] and a nil map is {}, so that flows need not ask.
 //
+// # Files
+//
+// An action that is declared with Blobs sends files of any size by SendBlob; in a flow they are its output's "blobs". A
+// property of type Blob takes a file of up to about 1.5 MiB.
+//
+// # Triggers
+//
+// Poll brings what is new and returns; the host calls again. Stream stays open and emits as things come; the host opens it
+// again when it ends. Hook turns a webhook into events, or into hints that Resolve looks up. RowEvent makes an event of any
+// object. Whatever the way, a page's events and its cursor become durable together.
+//
 // # What the server does
 //
 // It turns panics into errors, keeps a connection open until the calls on it have finished, takes the connection's

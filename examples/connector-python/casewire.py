@@ -308,7 +308,7 @@ def row_event(source, subject, partition_key, at, row, product, title=""):
     data = {
         "class_uid": 0, "category_uid": 0, "activity_id": 0, "type_uid": 0, "severity_id": 0, "time": at,
         "metadata": {"version": "1.8.0", "uid": uid, "product": {"vendor_name": product, "name": product}},
-        "message": title or subject, "unmapped": row,
+        "message": title or subject, "unmapped": {"row": row},
     }
     e = pb.Event(id=uid, source=source, type="io.casewire.row.v1", subject=subject, partition_key=partition_key.lower(), rev=rev,
                  digest=dig, dataschema="https://schema.ocsf.io/1.8.0/classes/base_event", data=_write(data))

@@ -69,7 +69,7 @@ func startBinary(ctx context.Context, tb testing.TB, line func(string), path str
 	cookie := plugin.Handshake()
 	version := strconv.Itoa(plugin.ProtocolVersion)
 	b := &binary{tb: tb, dir: dir, exited: make(chan struct{})}
-	b.cmd = exec.Command(path, args...) //nolint:noctx,gosec // it ends with its standard input; the test names the binary
+	b.cmd = exec.Command(path, args...) //nolint:noctx,gosec // it ends with its standard input; starting the named program is the job
 	b.cmd.Dir = dir
 	b.cmd.Env = []string{
 		cookie.MagicCookieKey + "=" + cookie.MagicCookieValue, "PLUGIN_PROTOCOL_VERSIONS=" + version, "PLUGIN_MIN_PORT=10000",
