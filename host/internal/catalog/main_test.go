@@ -27,6 +27,9 @@ import (
 // What flows are checked against.
 var _ flow.Catalog = (*catalog.Catalog)(nil)
 
+// The process's own streams: go-plugin puts others into os.Stdout and os.Stderr.
+var realStdout, realStderr = os.Stdout, os.Stderr
+
 // The test binary plays connectors too.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 2 && os.Args[1] == "connector" {
@@ -196,7 +199,7 @@ func sendRows(s connectorv1.Connector_InvokeServer, ndjson string, count int) er
 
 // misbehave is for connectors in a process of their own.
 func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error) {
-	stderr := os.NewFile(2, "stderr")
+	stderr := realStderr
 	switch string(how) {
 	case `"panic"`:
 		go func() { panic("out of coffee") }()
@@ -210,7 +213,7 @@ func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error)
 		fmt.Fprintln(stderr, `{"@message": 1}`)
 	case `"flood"`:
 		_, _ = stderr.Write(bytes.Repeat([]byte("stderr\n"), 100000))
-		_, _ = os.NewFile(1, "stdout").Write(bytes.Repeat([]byte("o"), 4<<20))
+		_, _ = realStdout.Write(bytes.Repeat([]byte("o"), 4<<20))
 	case `"oversize"`:
 		return bytes.Repeat([]byte(" "), plugin.MaxReceive), nil
 	case `"child"`:
