@@ -20,7 +20,7 @@ import (
 // names is a DNS server that answers every question about an address by one function.
 func names(t *testing.T, lookup func(name string) [4]byte) *net.Resolver {
 	t.Helper()
-	pc, err := net.ListenPacket("udp", "127.0.0.1:0") //nolint:noctx // a test's own socket
+	pc, err := net.ListenPacket("udp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}

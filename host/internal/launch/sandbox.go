@@ -104,8 +104,13 @@ func (e Enforced) String() string {
 		on   bool
 		name string
 	}{
-		{e.Files, "files"}, {e.Ports, "tcp ports"}, {e.Privileges, "no new privileges"}, {e.Signals, "signals"}, {e.Calls, "system calls"},
-		{e.Memory > 0, fmt.Sprintf("memory %d MiB", e.Memory>>20)}, {e.OpenFiles > 0, fmt.Sprintf("%d open files", e.OpenFiles)},
+		{e.Files, "files"},
+		{e.Ports, "tcp ports"},
+		{e.Privileges, "no new privileges"},
+		{e.Signals, "signals"},
+		{e.Calls, "system calls"},
+		{e.Memory > 0, fmt.Sprintf("memory %d MiB", e.Memory>>20)},
+		{e.OpenFiles > 0, fmt.Sprintf("%d open files", e.OpenFiles)},
 	} {
 		if p.on {
 			on = append(on, p.name)

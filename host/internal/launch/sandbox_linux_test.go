@@ -34,7 +34,7 @@ func confined(t *testing.T, opts launch.Options, g launch.Grants) (launch.Proces
 
 func listener(t *testing.T) (net.Listener, uint16) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // a test's own socket
+	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
