@@ -1,13 +1,18 @@
 package main
 
 import (
+	"context"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/casewire/casewire/plugin"
+	"github.com/casewire/casewire/sdk"
 )
 
 // The test binary plays casewire under that name: hosts and connectors that the scripts start are processes of their own,
@@ -18,7 +23,22 @@ func TestMain(m *testing.M) {
 		main()
 		return
 	}
-	testscript.Main(m, map[string]func(){"casewire": main})
+	// A copy of it that scripts install is somebody else's connector; it goes by whatever name it is started under.
+	if len(os.Args) == 1 && os.Getenv(plugin.Handshake().MagicCookieKey) != "" {
+		clock()
+	}
+	testscript.Main(m, map[string]func(){"casewire": main, "clock": clock})
+}
+
+// clock is a connector that Casewire does not bundle.
+func clock() {
+	type none struct{}
+	type answer struct {
+		Time time.Time `json:"time"`
+	}
+	c := sdk.New("clock", "1.0.0", "Says what the time is.", func(context.Context, none, sdk.Env) (none, error) { return none{}, nil })
+	sdk.Action(c, "time.now", "Say the time.", func(none, context.Context, none) (answer, error) { return answer{time.Now()}, nil }, sdk.Read)
+	sdk.Serve(c)
 }
 
 // TestScript runs testdata/script, which uses the binary as people and programs do. See script_test.go for the commands
@@ -52,6 +72,11 @@ func setUp(env *testscript.Env) error {
 	// Nothing of the machine that could make a difference, and time stamps that do not depend on it.
 	env.Vars = slices.DeleteFunc(env.Vars, func(v string) bool { return strings.HasPrefix(strings.ToLower(v), "http") })
 	env.Setenv("TZ", "UTC")
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	env.Setenv("SELF", self)
 	env.Setenv("NO_PROXY", "127.0.0.1")
 	return nil
 }

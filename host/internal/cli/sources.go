@@ -113,7 +113,7 @@ func (c *connectors) Declare(f *config.File) diag.List {
 			if installed {
 				kind = sourceInstalled
 			}
-			out.Errorf(own.Pos, own.Path, "add replace: true if this one is meant to stand in for it", "there is %s connector %q", kind, own.Name)
+			out.Errorf(own.Pos, own.Path, "add replace: true if this one is meant to stand in for it", "there is a connector %q already, %s", own.Name, kind)
 			continue
 		}
 		c.own[own.Name] = own
