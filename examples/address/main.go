@@ -16,6 +16,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -61,7 +62,7 @@ func connector() *sdk.Connector {
 
 func run(ctx context.Context, args []string, onListen func(addr string)) error {
 	if len(args) != 1 {
-		return fmt.Errorf("usage: address unix:///path | tcp://127.0.0.1:port")
+		return errors.New("usage: address unix:///path | tcp://127.0.0.1:port")
 	}
 	return sdk.ServeAddress(ctx, connector(), args[0], sdk.ListenOptions{OnListen: onListen})
 }

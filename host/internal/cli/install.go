@@ -93,6 +93,9 @@ func sayInstalled(w io.Writer, got depot.Installed, checked bool, lock string) {
 	if !checked {
 		fmt.Fprintln(w, "no --sha256 was given: compare the digest with what its author publishes")
 	}
+	if got.Was != "" {
+		fmt.Fprintln(w, "a host that runs keeps the one that it began with; `casewire connectors remove --unused` deletes it")
+	}
 	if len(got.Dropped) > 0 {
 		fmt.Fprintf(w, "no longer pinned, because they had another version: %s\n", strings.Join(got.Dropped, ", "))
 	}
@@ -131,25 +134,41 @@ func fetchAll(ctx context.Context, in *depot.Installer, w io.Writer, asJSON bool
 }
 
 func removeCommand(app App, path *string) *cobra.Command {
-	return &cobra.Command{
-		Use:   "remove NAME",
+	var unused bool
+	cmd := &cobra.Command{
+		Use:   "remove NAME | --unused",
 		Short: "Take an installed connector out of casewire.lock and out of the store",
-		Args:  exactly("NAME", "the name of an installed connector"),
+		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			known, err := connectorsOf(app, *path)
 			if err != nil {
 				return Environment(err)
 			}
+			in := installer(known)
+			switch {
+			case unused == (len(args) == 1):
+				return Invalid(errors.New("name an installed connector, or give --unused"))
+			case unused:
+				var keep []string
+				for _, own := range known.own {
+					keep = append(keep, own.SHA256)
+				}
+				n, err := in.Prune(keep...)
+				fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", count(n, "program"))
+				return err
+			}
 			if _, ok := known.lock.Connectors[args[0]]; !ok {
 				return Invalid(fmt.Errorf("%s has no connector %q", known.lock.Path, args[0]))
 			}
-			if err := installer(known).Remove(args[0]); err != nil {
+			if err := in.Remove(args[0]); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", args[0])
 			return nil
 		},
 	}
+	cmd.Flags().BoolVar(&unused, "unused", false, "delete the programs in the store that neither casewire.lock nor the configuration pins")
+	return cmd
 }
 
 // listRecord is a connector as list and verify print it.

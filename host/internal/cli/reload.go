@@ -27,7 +27,8 @@ type reloading struct {
 	stdout   io.Writer
 	stderr   io.Writer
 
-	file *config.File // in force
+	file  *config.File // in force
+	known *connectors  // that the host can start
 }
 
 // hangups returns a channel of SIGHUP and what ends it.
@@ -40,7 +41,11 @@ func hangups() (c <-chan os.Signal, stop func()) {
 // reload reads the configuration and the flows again, and checks all of it before it changes anything. What it says goes
 // where the host says the rest.
 func (r *reloading) reload(ctx context.Context) {
-	file, diags := config.Load(r.path, newConnectors(r.app))
+	known := newConnectors(r.app)
+	file, diags := config.Load(r.path, known)
+	if !diags.HasErrors() {
+		diags = append(diags, r.known.otherThan(known, file.Connections)...)
+	}
 	var secrets *config.Resolved
 	if !diags.HasErrors() {
 		var more diag.List

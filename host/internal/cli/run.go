@@ -130,7 +130,7 @@ func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer
 	log.InfoContext(ctx, "ready", "listen", ln.Addr().String(), "connections", len(conns), "flows", len(file.Flows))
 
 	r := &reloading{
-		app: app, path: path, host: h, redactor: secrets.Redactor, log: log, stdout: stdout, stderr: stderr, file: file,
+		app: app, path: path, host: h, redactor: secrets.Redactor, log: log, stdout: stdout, stderr: stderr, file: file, known: known,
 	}
 	for running := true; running; {
 		select {

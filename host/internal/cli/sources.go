@@ -165,9 +165,9 @@ func (c *connectors) Connector(name string) (*connectorv1.DescribeResponse, bool
 // recall falls back on what a connector at an address said last.
 func (c *connectors) recall(name string, s *source) (*connectorv1.DescribeResponse, error) {
 	if s.why == nil {
-		return s.desc, c.depot.Remember(name, s.desc)
+		return s.desc, c.depot.Remember(name, s.place, s.desc)
 	}
-	if last := c.depot.Recall(name); last != nil {
+	if last := c.depot.Recall(name, s.place); last != nil {
 		return last, fmt.Errorf("the connector is away, and is believed to be what it was: %w", s.why)
 	}
 	return nil, fmt.Errorf("%w; start it once, so that the configuration can be checked against it", s.why)
@@ -208,6 +208,19 @@ func (c *connectors) all() map[string]host.Connector {
 	for _, name := range c.Connectors() {
 		if s := c.source(name); s != nil && s.err == nil {
 			out[name] = s.Connector
+		}
+	}
+	return out
+}
+
+// otherThan says which connections need a connector that is not the one that a running host has: it was checked against what
+// the host would not call.
+func (c *connectors) otherThan(now *connectors, conns []config.Connection) diag.List {
+	var out diag.List
+	for _, conn := range conns {
+		have, want := c.source(conn.Connector), now.source(conn.Connector)
+		if have == nil || have.err != nil || want == nil || have.kind != want.kind || have.place != want.place {
+			out.Errorf(conn.Pos, "connections."+conn.Name+".connector", "start the host again", "the connector %s is not the one that this host began with", conn.Connector)
 		}
 	}
 	return out

@@ -259,13 +259,16 @@ func TestImport(t *testing.T) {
 func TestRemember(t *testing.T) {
 	t.Parallel()
 	d := depot.Open(t.TempDir())
-	if d.Recall("hashes") != nil {
+	if d.Recall("hashes", "unix:///a") != nil {
 		t.Error("an empty depot remembers something")
 	}
-	if err := d.Remember("hashes", &connectorv1.DescribeResponse{Name: "hashes", Version: "1.0.0"}); err != nil {
+	if err := d.Remember("hashes", "unix:///a", &connectorv1.DescribeResponse{Name: "hashes", Version: "1.0.0"}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff("1.0.0", d.Recall("hashes").GetVersion()); diff != "" {
+	if diff := cmp.Diff("1.0.0", d.Recall("hashes", "unix:///a").GetVersion()); diff != "" {
 		t.Error(diff)
+	}
+	if d.Recall("hashes", "unix:///b") != nil {
+		t.Error("another address is believed to be the same connector")
 	}
 }

@@ -27,7 +27,7 @@ var (
 // Describe says what a stored connector is. It is started once and its answer kept with it; after that it is not started.
 // An empty name takes whatever it calls itself.
 func (d *Depot) Describe(ctx context.Context, name, sum string, args []string) (*connectorv1.DescribeResponse, error) {
-	kept := filepath.Join(d.dir, sum, "describe"+argsMark(args)+".pb")
+	kept := filepath.Join(d.dir, sum, "describe"+mark(args...)+".pb")
 	if resp := readDescription(kept); resp != nil {
 		return resp, checkDescription(resp, name)
 	}
@@ -41,33 +41,35 @@ func (d *Depot) Describe(ctx context.Context, name, sum string, args []string) (
 	return resp, nil
 }
 
-// argsMark keeps apart what one program says of itself with different arguments.
-func argsMark(args []string) string {
-	if len(args) == 0 {
+// mark keeps apart what one program says of itself with different arguments, or at different addresses.
+func mark(of ...string) string {
+	if len(of) == 0 {
 		return ""
 	}
-	h := sha256.Sum256([]byte(strings.Join(args, "\x00")))
+	h := sha256.Sum256([]byte(strings.Join(of, "\x00")))
 	return "-" + hex.EncodeToString(h[:8])
 }
 
 // Remember keeps what a connector at an address said of itself, so that a configuration can be checked while it is away.
-func (d *Depot) Remember(name string, resp *connectorv1.DescribeResponse) error {
+func (d *Depot) Remember(name, addr string, resp *connectorv1.DescribeResponse) error {
 	if err := os.MkdirAll(filepath.Join(d.dir, "addresses"), 0o700); err != nil {
 		return err
 	}
-	return writeDescription(d.remembered(name), resp)
+	return writeDescription(d.remembered(name, addr), resp)
 }
 
 // Recall returns what a connector at an address said last, or nil.
-func (d *Depot) Recall(name string) *connectorv1.DescribeResponse {
-	resp := readDescription(d.remembered(name))
+func (d *Depot) Recall(name, addr string) *connectorv1.DescribeResponse {
+	resp := readDescription(d.remembered(name, addr))
 	if resp == nil || checkDescription(resp, name) != nil {
 		return nil
 	}
 	return resp
 }
 
-func (d *Depot) remembered(name string) string { return filepath.Join(d.dir, "addresses", name+".pb") }
+func (d *Depot) remembered(name, addr string) string {
+	return filepath.Join(d.dir, "addresses", name+mark(addr)+".pb")
+}
 
 // Ask starts a connector, or connects to it, asks what it is, and lets go of it. An empty name takes whatever it calls
 // itself.

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -55,7 +56,8 @@ type Installed struct {
 	Dropped []string
 }
 
-// Install fetches, checks, describes and pins a connector. On any error nothing has changed.
+// Install fetches, checks, describes and pins a connector. On any error nothing has changed. What it replaces stays in the
+// depot, for a host that runs with it: see Prune.
 func (in *Installer) Install(ctx context.Context, req Request) (Installed, error) {
 	got := Installed{Platform: req.Platform}
 	if got.Platform == "" {
@@ -144,9 +146,6 @@ func (in *Installer) pin(ctx context.Context, req Request, got *Installed, forei
 		}
 		return fmt.Errorf("write the lock file: %w", err)
 	}
-	if was := old.Platforms[got.Platform].SHA256; was != "" && !in.Lock.uses(was) {
-		return in.Depot.Remove(was)
-	}
 	return nil
 }
 
@@ -217,6 +216,28 @@ func (in *Installer) Remove(name string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// Prune deletes the connectors that the lock file does not pin and that are not among keep, and returns how many those were.
+// A host that began with one of them could not start it again.
+func (in *Installer) Prune(keep ...string) (int, error) {
+	dirs, err := os.ReadDir(in.Depot.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	n := 0
+	for _, d := range dirs {
+		sum := d.Name()
+		if !isDigest(sum) || in.Lock.uses(sum) || slices.Contains(keep, sum) {
+			continue
+		}
+		if e := in.Depot.Remove(sum); e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		n++
+	}
+	return n, err
 }
 
 // source is how the lock file names it: without what was secret in an address, and without the way to this machine's

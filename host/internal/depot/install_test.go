@@ -61,8 +61,14 @@ func TestInstall(t *testing.T) {
 	if next.Was != "1.0.0" || !cmp.Equal(next.Dropped, []string{other}) {
 		t.Errorf("got %+v", next)
 	}
-	if err := in.Depot.Verify(sum); !errors.Is(err, depot.ErrMissing) {
-		t.Errorf("the old version is still there: %v", err)
+	if err := in.Depot.Verify(sum); err != nil {
+		t.Errorf("a host that runs could not start its version again: %v", err)
+	}
+	if n, err := in.Prune(sum); n != 0 || err != nil {
+		t.Errorf("%d were deleted, %v", n, err)
+	}
+	if n, err := in.Prune(); n != 1 || err != nil || !errors.Is(in.Depot.Verify(sum), depot.ErrMissing) || in.Depot.Verify(next.SHA256) != nil {
+		t.Errorf("%d were deleted, %v", n, err)
 	}
 	if err := in.Remove("hashes"); err != nil {
 		t.Fatal(err)
