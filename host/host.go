@@ -62,8 +62,7 @@ func New(o Options) (*Host, error) {
 	h.reloads.Store(&Reloads{})
 	var err error
 	o.Sandbox.Mode = cmp.Or(o.Sandbox.Mode, SandboxAuto)
-	o.Limits.Memory = cmp.Or(o.Limits.Memory, DefaultLimits.Memory)
-	o.Limits.Files = cmp.Or(o.Limits.Files, DefaultLimits.Files)
+	o.Limits = o.Limits.OrDefault(DefaultLimits)
 	h.catalog, err = catalog.New(catalog.Options{
 		Logger: o.Logger, RunDir: o.RunDir, Connectors: o.Connectors, HostVersion: o.Version, IdleStop: o.IdleStop,
 		Redact: o.Redact, Sandbox: o.Sandbox, Limits: o.Limits,

@@ -80,6 +80,23 @@ func (in *instance) idleFor() time.Duration {
 	return time.Since(in.started) - time.Duration(in.used.Load())
 }
 
+// quiet returns when no call is in the instance, or after d. No new ones come: it is not the current one any more.
+func (in *instance) quiet(ctx context.Context, d time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for in.inflight.Load() > 0 {
+		select {
+		case <-tick.C:
+		case <-in.proc.Done():
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // prod asks for a health probe now.
 func (in *instance) prod() { signal(in.poke) }
 

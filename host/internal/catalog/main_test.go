@@ -197,10 +197,23 @@ func sendRows(s connectorv1.Connector_InvokeServer, ndjson string, count int) er
 	return s.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Rows{Rows: &connectorv1.Rows{Ndjson: []byte(ndjson), Count: uint32(count)}}})
 }
 
+// stderr is the real one: os.Stderr becomes go-plugin's. It is never collected, which would close it.
+var stderr = os.NewFile(2, "stderr")
+
 // misbehave is for connectors in a process of their own.
 func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error) {
-	stderr := realStderr
+	if file, ok := strings.CutPrefix(strings.Trim(string(how), `"`), "read:"); ok {
+		if _, err := os.ReadFile(file); err != nil {
+			return []byte(`"denied"`), nil
+		}
+		return []byte(`"ok"`), nil
+	}
 	switch string(how) {
+	case `"moment"`: // until the host lets go, and a bit
+		select {
+		case <-s.Context().Done():
+		case <-time.After(500 * time.Millisecond):
+		}
 	case `"panic"`:
 		go func() { panic("out of coffee") }()
 		<-s.Context().Done()
@@ -216,6 +229,25 @@ func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error)
 		_, _ = realStdout.Write(bytes.Repeat([]byte("o"), 4<<20))
 	case `"oversize"`:
 		return bytes.Repeat([]byte(" "), plugin.MaxReceive), nil
+	case `"handler"`:
+		panic("no such luck")
+	case `"hoard"`:
+		var all [][]byte
+		for len(all) < 1<<20 { // which no limit allows
+			b := make([]byte, 16<<20)
+			for i := range b {
+				b[i] = byte(i)
+			}
+			all = append(all, b)
+		}
+		return fmt.Append(nil, len(all)), nil
+	case `"deluge"`: // 2 GiB, if anybody takes it
+		row := append(append([]byte(`"`), bytes.Repeat([]byte("x"), 255<<10)...), "\"\n"...)
+		for range 2 << 30 / len(row) {
+			if err := sendRows(s, string(row), 1); err != nil {
+				return nil, err
+			}
+		}
 	case `"child"`:
 		cmd := exec.Command("sleep", "600")
 		if err := cmd.Start(); err != nil {

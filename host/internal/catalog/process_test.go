@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -94,6 +95,85 @@ func TestFloodsAndHostileLinesHurtNobody(t *testing.T) {
 	}
 	if s := c.Status()[0]; s.Restarts != 0 {
 		t.Errorf("status %+v", s)
+	}
+}
+
+// Whatever a connector does to itself, the host lives, says what it was, and has it back.
+func TestNothingHurtsTheHost(t *testing.T) {
+	t.Parallel()
+	for how, tt := range map[string]struct {
+		code   codes.Code
+		reason string
+		want   string
+		dies   bool
+	}{
+		"handler": {codes.Internal, plugin.ReasonPanic, "no such luck", false},
+		"hoard":   {codes.Unavailable, plugin.ReasonPluginCrashed, "out of memory", true},
+		"deluge":  {codes.OutOfRange, plugin.ReasonTooLarge, "over 32 MiB", false},
+		"wait":    {codes.DeadlineExceeded, "", "no answer in time", false},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			c := processes(t, catalog.Options{
+				Timing:  catalog.Timing{BackoffMin: 10 * time.Millisecond},
+				Sandbox: launch.Sandbox{Mode: launch.SandboxAuto}, Limits: launch.Limits{Memory: 64 << 20, Files: 256},
+			})
+			patience := 60 * time.Second
+			if how == "wait" {
+				patience = 300 * time.Millisecond
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, err := c.Invoke(ctx, catalog.Invocation{Connection: "a", Action: "do", Input: fmt.Appendf(nil, "%q", how)}, nil)
+			e := wantError(t, err)
+			if e.Code != tt.code || e.Reason != tt.reason || !strings.Contains(e.Error(), tt.want) {
+				t.Errorf("got %+v", e)
+			}
+			s := awaitState(t, c, "jira", func(s catalog.Status) bool { return s.State == catalog.StateReady && (s.Restarts > 0 || !tt.dies) })
+			if (s.Restarts > 0) != tt.dies || s.Enforced == nil {
+				t.Errorf("status %+v", s)
+			}
+			if out, err := do(t, c, "nothing"); err != nil || out != `"nothing"` {
+				t.Errorf("afterwards: %s, %v", out, err)
+			}
+		})
+	}
+}
+
+// A connection that names a file and a port gets them, also when it is changed: the process is started anew.
+func TestSandboxGrowsWithConnections(t *testing.T) {
+	t.Parallel()
+	c := processes(t, catalog.Options{Sandbox: launch.Sandbox{Mode: launch.SandboxAuto}})
+	s := awaitState(t, c, "jira", is(catalog.StateReady))
+	if s.Enforced == nil || !s.Enforced.Files {
+		t.Skipf("no sandbox here: %+v", s.Enforced)
+	}
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	if err := os.WriteFile(ca, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	read := fmt.Sprintf("read:%s", ca)
+	if out, err := do(t, c, read); err != nil || out != `"denied"` {
+		t.Errorf("before: %s, %v", out, err)
+	}
+	waiting := make(chan error, 1)
+	go func() { _, err := do(t, c, "moment"); waiting <- err }()
+	awaitState(t, c, "jira", func(s catalog.Status) bool { return s.InFlight == 1 })
+	configure(t, c, conn("a", "jira", fmt.Sprintf(`{"ca_file":%q,"base_url":"https://jira.example:8443"}`, ca)))
+	if out, err := do(t, c, read); err != nil || out != `"ok"` {
+		t.Errorf("after: %s, %v", out, err)
+	}
+	if now := awaitState(t, c, "jira", is(catalog.StateReady)); now.PID == s.PID || now.Restarts != 0 {
+		t.Errorf("status %+v", now)
+	}
+	if err := <-waiting; err != nil {
+		t.Errorf("the call in flight got %v", err)
+	}
+	// Nothing new: the process stays.
+	pid := awaitState(t, c, "jira", is(catalog.StateReady)).PID
+	configure(t, c, conn("a", "jira", `{"base_url":"https://other.example:8443"}`))
+	if now := awaitState(t, c, "jira", is(catalog.StateReady)); now.PID != pid {
+		t.Error("the process was replaced for nothing")
 	}
 }
 

@@ -378,6 +378,7 @@ func (s *supervisor) watch(in *instance) bool {
 			}
 		case <-in.outgrown:
 			s.log.Info("connector is started anew: its connections need other files or ports")
+			in.quiet(s.cat.ctx, s.cat.opts.Grace)
 			s.retire(in, s.cat.ctx)
 			return true
 		case <-idle:

@@ -37,6 +37,11 @@ type Limits struct {
 	Files int
 }
 
+// OrDefault fills fields that are zero.
+func (l Limits) OrDefault(d Limits) Limits {
+	return Limits{Memory: cmp.Or(l.Memory, d.Memory), Files: cmp.Or(l.Files, d.Files)}
+}
+
 // hardSlack is what a runtime reserves on top of what it uses: stacks, heap arenas that are mostly empty.
 const hardSlack = 256 << 20
 
