@@ -95,13 +95,12 @@ func (s *supervisor) tryOne(ctx context.Context, client connectorv1.ConnectorCli
 	if _, err := client.Configure(ctx, &connectorv1.ConfigureRequest{Host: s.cat.hostInfo(), Removes: []string{msg.GetConnection()}}); err != nil {
 		return nil, err
 	}
-	if outcomes := resp.GetOutcomes(); len(outcomes) > 0 {
-		o := outcomes[0]
-		e := plugin.UnmarshalStatus(o.GetStatus())
-		if e != nil && e.Origin == 0 {
-			e.Origin = plugin.OriginConfig
-		}
-		return e, nil
+	if len(resp.GetOutcomes()) != 1 {
+		return hostError(codes.Internal, "the connector %s gave %d outcomes for one connection", s.name, len(resp.GetOutcomes())), nil
 	}
-	return hostError(codes.Internal, "the connector %s gave no outcome", s.name), nil
+	e := plugin.UnmarshalStatus(resp.GetOutcomes()[0].GetStatus())
+	if e != nil && e.Origin == 0 {
+		e.Origin = plugin.OriginConfig
+	}
+	return e, nil
 }

@@ -124,7 +124,7 @@ func (d *doctor) store(ctx context.Context) {
 		d.add(Finding{Area: "store", Check: "data file", Status: statusFailed, Summary: err.Error(), Remedy: "restore it from a backup, or move it away to begin anew"})
 		return
 	}
-	f := Finding{Area: "store", Check: "data file", Status: statusOK, Summary: fmt.Sprintf("%s can be read", path)}
+	f := Finding{Area: "store", Check: "data file", Status: statusOK, Summary: path + " can be read"}
 	if stats.DeadLetters > 0 {
 		f.Status, f.Summary = statusWarning, fmt.Sprintf("%s can be read; %s wait for somebody", path, count(stats.DeadLetters, "dead letter"))
 		f.Remedy = "casewire deadletters lists them"

@@ -10,5 +10,5 @@ func freeSpace(dir string) (uint64, error) {
 	if err := syscall.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	return st.Bavail * uint64(st.Bsize), nil //nolint:unconvert // its type differs between systems
+	return st.Bavail * uint64(st.Bsize), nil
 }

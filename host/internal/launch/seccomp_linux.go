@@ -80,7 +80,8 @@ func filterCalls() error {
 		return errors.New("there is no filter for " + runtime.GOARCH)
 	}
 	prog := unix.SockFprog{Len: uint16(len(p)), Filter: &p[0]}
-	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog))); errno != 0 { //nolint:gosec // the kernel is handed a pointer
+	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, 0, uintptr(unsafe.Pointer(&prog))) //nolint:gosec // the kernel reads it during the call
+	if errno != 0 {
 		return fmt.Errorf("set a seccomp filter: %w", errno)
 	}
 	return nil
