@@ -196,7 +196,11 @@ func (c confinement) limit(pid int, e *Enforced) error {
 		return nil
 	}
 	var errs []error
-	if hard := c.limits.HardMemory(); hard > 0 {
+	switch hard := c.limits.HardMemory(); {
+	case hard <= 0:
+	case raceDetector:
+		e.Missing = append(e.Missing, "memory: this program is built with the race detector")
+	default:
 		// Not RLIMIT_AS: a Go runtime reserves over a gigabyte of addresses before it uses any.
 		if err := set("memory", unix.RLIMIT_DATA, uint64(hard)); err != nil {
 			errs = append(errs, err)

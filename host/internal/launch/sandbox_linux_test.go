@@ -149,7 +149,8 @@ func TestLimits(t *testing.T) {
 			})
 			p := start(t, h, connector)
 			e := p.(launch.Reporter).Enforced()
-			if e.Memory != 320<<20 || e.OpenFiles != 256 {
+			bounded := e.Memory > 0
+			if bounded && e.Memory != 320<<20 || !bounded && len(e.Missing) != 1 || e.OpenFiles != 256 {
 				t.Errorf("enforced: %+v", e)
 			}
 			if env, err := call(t.Context(), p, "env"); err != nil || !strings.Contains(env, "GOMEMLIMIT=67108864") {
@@ -160,6 +161,9 @@ func TestLimits(t *testing.T) {
 			}
 			if got, err := call(t.Context(), p, "anything"); err != nil || got != "ok" {
 				t.Errorf("afterwards: %s, %v", got, err)
+			}
+			if !bounded {
+				t.Skip(e.Missing[0])
 			}
 			// It allocates without end: the limit ends it, and the host lives to tell.
 			_, err := call(t.Context(), p, "hoard")
