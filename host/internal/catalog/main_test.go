@@ -197,9 +197,6 @@ func sendRows(s connectorv1.Connector_InvokeServer, ndjson string, count int) er
 	return s.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Rows{Rows: &connectorv1.Rows{Ndjson: []byte(ndjson), Count: uint32(count)}}})
 }
 
-// stderr is the real one: os.Stderr becomes go-plugin's. It is never collected, which would close it.
-var stderr = os.NewFile(2, "stderr")
-
 // misbehave is for connectors in a process of their own.
 func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error) {
 	if file, ok := strings.CutPrefix(strings.Trim(string(how), `"`), "read:"); ok {
@@ -216,14 +213,14 @@ func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error)
 		go func() { panic("out of coffee") }()
 		<-s.Context().Done()
 	case `"exit"`:
-		fmt.Fprintln(stderr, "licence expired")
+		fmt.Fprintln(realStderr, "licence expired")
 		os.Exit(3)
 	case `"wait"`:
 		<-s.Context().Done()
 	case `"hostile"`:
-		fmt.Fprintln(stderr, `{"@message": 1}`)
+		fmt.Fprintln(realStderr, `{"@message": 1}`)
 	case `"flood"`:
-		_, _ = stderr.Write(bytes.Repeat([]byte("stderr\n"), 100000))
+		_, _ = realStderr.Write(bytes.Repeat([]byte("stderr\n"), 100000))
 		_, _ = realStdout.Write(bytes.Repeat([]byte("o"), 4<<20))
 	case `"oversize"`:
 		return bytes.Repeat([]byte(" "), plugin.MaxReceive), nil
