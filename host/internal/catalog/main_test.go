@@ -216,14 +216,14 @@ func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error)
 		go func() { panic("out of coffee") }()
 		<-s.Context().Done()
 	case `"exit"`:
-		fmt.Fprintln(stderr, "licence expired")
+		fmt.Fprintln(realStderr, "licence expired")
 		os.Exit(3)
 	case `"wait"`:
 		<-s.Context().Done()
 	case `"hostile"`:
-		fmt.Fprintln(stderr, `{"@message": 1}`)
+		fmt.Fprintln(realStderr, `{"@message": 1}`)
 	case `"flood"`:
-		_, _ = stderr.Write(bytes.Repeat([]byte("stderr\n"), 100000))
+		_, _ = realStderr.Write(bytes.Repeat([]byte("stderr\n"), 100000))
 		_, _ = realStdout.Write(bytes.Repeat([]byte("o"), 4<<20))
 	case `"oversize"`:
 		return bytes.Repeat([]byte(" "), plugin.MaxReceive), nil
