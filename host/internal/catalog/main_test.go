@@ -197,9 +197,6 @@ func sendRows(s connectorv1.Connector_InvokeServer, ndjson string, count int) er
 	return s.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Rows{Rows: &connectorv1.Rows{Ndjson: []byte(ndjson), Count: uint32(count)}}})
 }
 
-// stderr is the real one: os.Stderr becomes go-plugin's. It is never collected, which would close it.
-var stderr = realStderr
-
 // misbehave is for connectors in a process of their own.
 func misbehave(how []byte, s connectorv1.Connector_InvokeServer) ([]byte, error) {
 	if file, ok := strings.CutPrefix(strings.Trim(string(how), `"`), "read:"); ok {
