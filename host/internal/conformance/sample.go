@@ -5,13 +5,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/url"
 	"regexp/syntax"
 	"slices"
 	"strings"
 
-	"github.com/santhosh-tekuri/jsonschema/v6"
+	"github.com/google/jsonschema-go/jsonschema"
 )
 
 // object is a JSON object.
@@ -34,29 +35,113 @@ func readSchema(b []byte) (object, error) {
 }
 
 // decode reads one JSON value, numbers as they are written.
-func decode(b []byte) (any, error) { return jsonschema.UnmarshalJSON(bytes.NewReader(b)) }
+func decode(b []byte) (any, error) {
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.UseNumber()
+	var v any
+	if err := d.Decode(&v); err != nil {
+		return nil, err
+	}
+	if _, err := d.Token(); !errors.Is(err, io.EOF) {
+		return nil, errors.New("something follows the JSON value")
+	}
+	return v, nil
+}
 
-// noFiles keeps a schema from reading files and addresses.
-type noFiles struct{}
+// validator is a compiled schema.
+type validator struct{ schema *jsonschema.Resolved }
 
-func (noFiles) Load(url string) (any, error) {
-	return nil, fmt.Errorf("it refers to %s; a schema must stand alone", url)
+// Validate says what is wrong with a value.
+func (v validator) Validate(value any) error { return v.schema.Validate(plain(value)) }
+
+// plain turns numbers as they are written into numbers, as the library wants them.
+func plain(v any) any {
+	switch v := v.(type) {
+	case json.Number:
+		f, err := v.Float64()
+		if err != nil {
+			return string(v)
+		}
+		return f
+	case object:
+		out := make(object, len(v))
+		for k, e := range v {
+			out[k] = plain(e)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, e := range v {
+			out[i] = plain(e)
+		}
+		return out
+	}
+	return v
 }
 
 // compile compiles a schema of the dialect 2020-12.
-func compile(b []byte) (*jsonschema.Schema, error) {
+func compile(b []byte) (validator, error) {
 	doc, err := readSchema(b)
 	if err != nil {
-		return nil, err
+		return validator{}, err
 	}
-	c := jsonschema.NewCompiler()
-	c.DefaultDraft(jsonschema.Draft2020)
-	c.UseLoader(noFiles{})
-	const at = "mem:///schema.json"
-	if err := c.AddResource(at, doc); err != nil {
-		return nil, err
+	if dialect, ok := doc["$schema"]; ok && strings.TrimSuffix(fmt.Sprint(dialect), "#") != "https://json-schema.org/draft/2020-12/schema" {
+		return validator{}, fmt.Errorf("it is written in %v, not in JSON Schema 2020-12", dialect)
 	}
-	return c.Compile(at)
+	if err := checkTypes(doc, 0); err != nil {
+		return validator{}, err
+	}
+	text, err := json.Marshal(doc)
+	if err != nil {
+		return validator{}, err
+	}
+	var s jsonschema.Schema
+	if err := json.Unmarshal(text, &s); err != nil {
+		return validator{}, err
+	}
+	r, err := s.Resolve(&jsonschema.ResolveOptions{Loader: func(at *url.URL) (*jsonschema.Schema, error) {
+		return nil, fmt.Errorf("it refers to %s; a schema must stand alone", at)
+	}})
+	return validator{r}, err
+}
+
+// checkTypes looks for types that JSON Schema does not have, which the library takes for types that nothing has.
+func checkTypes(v any, depth int) error {
+	s, ok := v.(object)
+	if !ok || depth > 64 {
+		return nil
+	}
+	types, many := s["type"].([]any)
+	if !many && s["type"] != nil {
+		types = []any{s["type"]}
+	}
+	for _, t := range types {
+		if name, _ := t.(string); !slices.Contains([]string{"object", "array", "string", "integer", "number", "boolean", "null"}, name) {
+			return fmt.Errorf("%v is no type", t)
+		}
+	}
+	for _, k := range []string{"items", "additionalProperties", "contains", "not", "if", "then", "else", "propertyNames"} {
+		if err := checkTypes(s[k], depth+1); err != nil {
+			return fmt.Errorf("%s: %w", k, err)
+		}
+	}
+	for _, k := range []string{"properties", "patternProperties", "$defs", "dependentSchemas"} {
+		group, _ := s[k].(object)
+		for name, sub := range group {
+			if err := checkTypes(sub, depth+1); err != nil {
+				return fmt.Errorf("%s/%s: %w", k, name, err)
+			}
+		}
+	}
+	for _, k := range []string{"anyOf", "oneOf", "allOf", "prefixItems"} {
+		list, _ := s[k].([]any)
+		for i, sub := range list {
+			if err := checkTypes(sub, depth+1); err != nil {
+				return fmt.Errorf("%s/%d: %w", k, i, err)
+			}
+		}
+	}
+	return nil
 }
 
 // follow resolves references inside the document.

@@ -7,14 +7,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/casewire/casewire/host"
@@ -39,6 +37,7 @@ func Echo() *sdk.Connector {
 		return struct{}{}, nil
 	})
 	sdk.Action(c, "echo", "Echo.", func(_ struct{}, _ context.Context, in echo) (echo, error) { return in, nil }, sdk.Read)
+	addStreams(c)
 	return c
 }
 
@@ -54,9 +53,10 @@ var rawDesc = grpc.ServiceDesc{
 			return in, nil
 		},
 	}},
+	Streams: rawStreams,
 }
 
-// ServeRaw serves a bare grpc-go unary echo on a unix socket until its standard input ends.
+// ServeRaw serves bare grpc-go on a unix socket, says so on standard output, and ends with its standard input.
 func ServeRaw(socket string) error {
 	var lc net.ListenConfig
 	ln, err := lc.Listen(context.Background(), "unix", socket)
@@ -65,6 +65,7 @@ func ServeRaw(socket string) error {
 	}
 	srv := grpc.NewServer()
 	srv.RegisterService(&rawDesc, struct{}{})
+	fmt.Println("ready")
 	go func() {
 		buf := make([]byte, 1)
 		_, _ = os.Stdin.Read(buf)
@@ -122,28 +123,15 @@ func timed(n int, call func() error) (time.Duration, error) {
 }
 
 func rawEcho(ctx context.Context, self, socket string) (call func() error, stop func(), err error) {
-	cmd := exec.CommandContext(ctx, self, RawName, socket)
-	stdin, err := cmd.StdinPipe()
+	p, err := startRaw(ctx, self, socket)
 	if err != nil {
 		return nil, nil, err
-	}
-	if err := cmd.Start(); err != nil {
-		return nil, nil, err
-	}
-	conn, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		return nil, nil, err
-	}
-	stop = func() {
-		_ = conn.Close()
-		_ = stdin.Close()
-		_ = cmd.Wait()
 	}
 	in := &wrapperspb.BytesValue{Value: payload()}
 	call = func() error {
-		return conn.Invoke(ctx, "/casewire.bench.Raw/Echo", in, &wrapperspb.BytesValue{}, grpc.WaitForReady(true))
+		return p.conn.Invoke(ctx, "/casewire.bench.Raw/Echo", in, &wrapperspb.BytesValue{}, grpc.WaitForReady(true))
 	}
-	return call, stop, call()
+	return call, p.stop, call()
 }
 
 func hostEcho(ctx context.Context, self, dir string) (call func() error, stop func(), err error) {
