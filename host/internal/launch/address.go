@@ -139,15 +139,23 @@ func (p *remote) Exit() Exit                     { return p.exit }
 // Kill gives the connection up: the process is not ours.
 func (p *remote) Kill() { p.end("the connection was given up") }
 
-// watch ends the connection when it breaks.
+// watch ends the connection when it breaks. Calls can be made a moment before the state says so: until then it is still
+// connecting.
 func (p *remote) watch() {
-	for s := connectivity.Ready; p.conn.WaitForStateChange(context.Background(), s); {
-		switch s = p.conn.GetState(); s {
-		case connectivity.Ready:
-		case connectivity.Shutdown:
+	ready := false
+	for {
+		s := p.conn.GetState()
+		switch {
+		case s == connectivity.Ready:
+			ready = true
+		case s == connectivity.Connecting && !ready:
+		case s == connectivity.Shutdown:
 			return
 		default:
 			p.end("the connection to " + p.addr.String() + " was lost")
+			return
+		}
+		if !p.conn.WaitForStateChange(context.Background(), s) {
 			return
 		}
 	}
