@@ -81,6 +81,7 @@ func (s *suite) process(ctx context.Context) (*process, error) {
 	if s.shared != nil && !s.shared.ended() {
 		return s.shared, nil
 	}
+	s.retire() // one that has ended leaves its connection behind
 	p, err := s.launch(ctx, s.sub.Env)
 	if err != nil {
 		return nil, err
@@ -109,7 +110,7 @@ func (s *suite) died() error {
 	if p == nil || !p.ended() {
 		return nil
 	}
-	s.shared = nil
+	s.retire()
 	return fmt.Errorf("the process ended unasked: %s", p.obituary())
 }
 
