@@ -3,6 +3,7 @@
 package loganalytics
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"math"
@@ -23,11 +24,11 @@ const apiName = "Log Analytics"
 
 // Config is a connection's configuration.
 type Config struct {
-	Credential azure.Credential `json:"credential" cw:"required" doc:"Entra credential; names one of the credentials of the configuration"`
-	Workspace  string           `json:"workspace" cw:"required" doc:"Workspace id (a GUID, not the name)" example:"9d2f7d8a-0c1e-4c7d-9a57-1f4a4b2f3c11"`
-	BaseURL    string           `json:"base_url" default:"https://api.loganalytics.azure.com" doc:"Base URL of the query API (sovereign clouds have their own)"`
-	Scope      string           `json:"scope" default:"https://api.loganalytics.io/.default" doc:"Token scope"`
-	Wait       string           `json:"wait" default:"180s" doc:"How long the service may work on one query, 1s to 600s"`
+	azure.Access
+	Workspace string `json:"workspace" cw:"required" doc:"Workspace id (a GUID, not the name)" example:"9d2f7d8a-0c1e-4c7d-9a57-1f4a4b2f3c11"`
+	BaseURL   string `json:"base_url,omitempty" doc:"Base URL of the query API; default that of the credential's cloud"`
+	Scope     string `json:"scope,omitempty" doc:"Token scope; default that of the credential's cloud"`
+	Wait      string `json:"wait" default:"180s" doc:"How long the service may work on one query, 1s to 600s"`
 }
 
 // Client is one connection.
@@ -40,7 +41,7 @@ type Client struct {
 // Connector describes the connector; a main is sdk.Serve(loganalytics.Connector()).
 func Connector() *sdk.Connector {
 	c := sdk.New("loganalytics", Version, "Log Analytics queries (KQL) as typed rows.", open).
-		Egress("{config.base_url}", "{config.credential.authority_url}", "login.microsoftonline.com")
+		Egress(azure.Egress([]string{"base_url"}, func(c azure.Cloud) string { return c.LogAnalytics })...)
 	sdk.Rows(c, "query", "Run a KQL query.", (*Client).query, sdk.Read,
 		sdk.Example("root console logins of one account", map[string]any{
 			"query":    "AWSCloudTrail | where UserIdentityType == \"Root\" and RecipientAccountId == acct | project TimeGenerated, SourceIpAddress",
@@ -53,7 +54,7 @@ func Connector() *sdk.Connector {
 
 var workspaceID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
-func open(_ context.Context, cfg Config, _ sdk.Env) (*Client, error) {
+func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 	c := &Client{cfg: cfg}
 	if !workspaceID.MatchString(cfg.Workspace) {
 		return nil, sdk.BadConfig("workspace", "%q is not a workspace id: it is the GUID that the portal calls Workspace ID, not the name", cfg.Workspace)
@@ -62,17 +63,15 @@ func open(_ context.Context, cfg Config, _ sdk.Env) (*Client, error) {
 	if c.wait, err = time.ParseDuration(cfg.Wait); err != nil || c.wait < time.Second || c.wait > 600*time.Second {
 		return nil, sdk.BadConfig("wait", "%q is not a duration from 1s to 600s", cfg.Wait)
 	}
-	tokens, err := azure.NewTokens(cfg.Credential, azure.Options{})
+	session, err := cfg.Open(env)
 	if err != nil {
 		return nil, err
 	}
-	auth := tokens.Authorizer(cfg.Scope)
-	c.api, err = rest.New(rest.Options{
-		BaseURL: cfg.BaseURL, API: apiName, Auth: auth.Authorize, OnUnauthorized: auth.OnUnauthorized,
+	c.api, err = session.Client(azure.API{
+		Name: apiName, URL: cmp.Or(cfg.BaseURL, cfg.Cloud().LogAnalytics), Field: "base_url",
+		Scope: cmp.Or(cfg.Scope, cfg.Cloud().LogAnalyticsScope),
 		// The service answers within wait; the network gets a little more.
-		Timeout:          c.wait + 15*time.Second,
-		Explain:          azure.Explain,
-		RequestIDHeaders: []string{"x-ms-request-id", "request-id"},
+		Options: rest.Options{Timeout: c.wait + 15*time.Second, RequestIDHeaders: []string{"x-ms-request-id", "request-id"}},
 	})
 	return c, err
 }

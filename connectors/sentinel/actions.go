@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/base32"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -206,18 +205,6 @@ func hostOf(base string) string {
 		return ""
 	}
 	return u.Host
-}
-
-// rename points a configuration error of a shared part at the property of this connector.
-func rename(err error, field string) error {
-	if e, ok := errors.AsType[*sdk.Error](err); ok {
-		for i := range e.Violations {
-			if e.Violations[i].Field == "base_url" || e.Violations[i].Field == "/base_url" {
-				e.Violations[i].Field = field
-			}
-		}
-	}
-	return err
 }
 
 // check probes the connection.

@@ -4,6 +4,7 @@
 package sentinel
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"sync"
@@ -20,9 +21,9 @@ const Version = "0.1.0"
 
 // Config is a connection's configuration.
 type Config struct {
-	Credential azure.Credential `json:"credential" cw:"required" doc:"Entra credential; names one of the credentials of the configuration"`
-	GraphURL   string           `json:"graph_url" default:"https://graph.microsoft.com" doc:"Base URL of Microsoft Graph (sovereign clouds have their own)"`
-	GraphScope string           `json:"graph_scope,omitempty" doc:"Token scope; default graph_url/.default"`
+	azure.Access
+	GraphURL   string `json:"graph_url,omitempty" doc:"Base URL of Microsoft Graph; default that of the credential's cloud"`
+	GraphScope string `json:"graph_scope,omitempty" doc:"Token scope; default graph_url/.default"`
 
 	Push         string     `json:"push" enum:"manage,receive,off" default:"off" doc:"Change notifications: manage subscribes, renews and adopts; receive takes notifications that somebody else subscribed to; off polls only"`
 	PushResource string     `json:"push_resource" default:"security/alerts_v2" doc:"What to subscribe to. Graph documents subscriptions only for the retired security/alerts; a tenant may refuse alerts_v2, and polling goes on"`
@@ -57,7 +58,7 @@ type Client struct {
 // Connector describes the connector; a main is sdk.Serve(sentinel.Connector()).
 func Connector() *sdk.Connector {
 	c := sdk.New("sentinel", Version, "Microsoft Sentinel and Defender alerts through Microsoft Graph.", open).
-		Egress("{config.graph_url}", "{config.credential.authority_url}", "login.microsoftonline.com")
+		Egress(azure.Egress([]string{"graph_url"}, func(c azure.Cloud) string { return c.Graph })...)
 	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
 		Name:     "alerts",
 		Summary:  "Alerts as they are created and changed.",
@@ -97,28 +98,22 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 			return nil, sdk.BadConfig(d.field, "%q is not a duration from %v to %v, such as \"90m\"", d.value, d.least, d.most)
 		}
 	}
-	if cfg.GraphScope == "" {
-		cfg.GraphScope = cfg.GraphURL + "/.default"
-	}
+	c.cfg.GraphURL = cmp.Or(cfg.GraphURL, cfg.Cloud().Graph)
 	if err := c.setUpPush(); err != nil {
 		return nil, err
 	}
-	tokens, err := azure.NewTokens(cfg.Credential, azure.Options{})
+	session, err := cfg.Open(env)
 	if err != nil {
 		return nil, err
 	}
-	auth := tokens.Authorizer(cfg.GraphScope)
-	c.api, err = rest.New(rest.Options{
-		BaseURL: cfg.GraphURL, API: "Microsoft Graph",
-		Auth: auth.Authorize, OnUnauthorized: auth.OnUnauthorized,
+	c.api, err = session.Client(azure.API{
+		Name: "Microsoft Graph", URL: c.cfg.GraphURL, Field: "graph_url", Scope: cfg.GraphScope,
 		// Without it, newer enum members arrive as unknownFutureValue.
-		Header:           http.Header{"Prefer": {"include-unknown-enum-members"}},
-		Explain:          azure.Explain,
-		RequestIDHeaders: []string{"request-id", "client-request-id"},
+		Options: rest.Options{Header: http.Header{"Prefer": {"include-unknown-enum-members"}}},
 	})
 	if err != nil {
-		return nil, rename(err, "graph_url")
+		return nil, err
 	}
-	c.graphHost = hostOf(cfg.GraphURL)
+	c.graphHost = hostOf(c.cfg.GraphURL)
 	return c, nil
 }

@@ -3,6 +3,7 @@
 package azure
 
 import (
+	"cmp"
 	"crypto"
 	"crypto/rsa"
 	"crypto/x509"
@@ -26,7 +27,8 @@ type Credential struct {
 	Certificate  sdk.Secret `json:"certificate" doc:"Certificate and unencrypted RSA private key, both as PEM, whose certificate the app knows"`
 	Exec         []string   `json:"exec" doc:"Command and arguments; it prints a token, or JSON with access_token and expires_on. {scope} and {resource} in an argument are replaced; no shell is involved"`
 	Token        sdk.Secret `json:"token" doc:"A bearer token that somebody else renews"`
-	AuthorityURL string     `json:"authority_url" default:"https://login.microsoftonline.com" doc:"Where tokens are issued; sovereign clouds have their own"`
+	Cloud        string     `json:"cloud" enum:"public,us_gov,us_dod,china" default:"public" doc:"Microsoft cloud whose endpoints are used where no others are configured: public (and US GCC), us_gov (GCC High), us_dod, china (21Vianet)"`
+	AuthorityURL string     `json:"authority_url,omitempty" doc:"Where tokens are issued; default that of the cloud"`
 }
 
 // Cloud names the endpoints of one of Microsoft's clouds. A connector's configuration overrides each of them.
@@ -36,7 +38,10 @@ type Cloud struct {
 	ResourceManager string
 	LogAnalytics    string
 	// LogAnalyticsScope differs from the endpoint: the public service still goes by its old name.
-	LogAnalyticsScope string
+	LogAnalyticsScope  string
+	ThreatIntelligence string // uploads of STIX objects to Sentinel
+	Defender           string // Defender for Endpoint; empty where there is none
+	DefenderScope      string
 }
 
 // The clouds. Government community cloud (GCC, not High) uses Public.
@@ -44,24 +49,39 @@ var (
 	Public = Cloud{
 		Authority: "https://login.microsoftonline.com", Graph: "https://graph.microsoft.com",
 		ResourceManager: "https://management.azure.com", LogAnalytics: "https://api.loganalytics.azure.com",
-		LogAnalyticsScope: "https://api.loganalytics.io/.default",
+		LogAnalyticsScope: "https://api.loganalytics.io/.default", ThreatIntelligence: "https://api.ti.sentinel.azure.com",
+		Defender: "https://api.security.microsoft.com", DefenderScope: "https://api.securitycenter.microsoft.com/.default",
 	}
 	USGovernment = Cloud{
 		Authority: "https://login.microsoftonline.us", Graph: "https://graph.microsoft.us",
 		ResourceManager: "https://management.usgovcloudapi.net", LogAnalytics: "https://api.loganalytics.us",
-		LogAnalyticsScope: "https://api.loganalytics.us/.default",
+		LogAnalyticsScope: "https://api.loganalytics.us/.default", ThreatIntelligence: "https://api.ti.sentinel.azure.us",
+		Defender: "https://api-gov.securitycenter.microsoft.us", DefenderScope: "https://api-gov.securitycenter.microsoft.us/.default",
 	}
 	USDefense = Cloud{
 		Authority: "https://login.microsoftonline.us", Graph: "https://dod-graph.microsoft.us",
 		ResourceManager: "https://management.usgovcloudapi.net", LogAnalytics: "https://api.loganalytics.us",
-		LogAnalyticsScope: "https://api.loganalytics.us/.default",
+		LogAnalyticsScope: "https://api.loganalytics.us/.default", ThreatIntelligence: "https://api.ti.sentinel.azure.us",
+		Defender: "https://api-gov.securitycenter.microsoft.us", DefenderScope: "https://api-gov.securitycenter.microsoft.us/.default",
 	}
 	China = Cloud{
 		Authority: "https://login.partner.microsoftonline.cn", Graph: "https://microsoftgraph.chinacloudapi.cn",
 		ResourceManager: "https://management.chinacloudapi.cn", LogAnalytics: "https://api.loganalytics.azure.cn",
-		LogAnalyticsScope: "https://api.loganalytics.azure.cn/.default",
+		LogAnalyticsScope: "https://api.loganalytics.azure.cn/.default", ThreatIntelligence: "https://api.ti.sentinel.azure.cn",
 	}
 )
+
+var clouds = map[string]Cloud{"public": Public, "us_gov": USGovernment, "us_dod": USDefense, "china": China}
+
+// endpoints of the credential's cloud, with the configured authority.
+func (c *Credential) endpoints() Cloud {
+	cloud, ok := clouds[c.Cloud]
+	if !ok {
+		cloud = Public
+	}
+	cloud.Authority = cmp.Or(c.AuthorityURL, cloud.Authority)
+	return cloud
+}
 
 // Scope is the scope for everything that an app may do at an endpoint.
 func Scope(endpoint string) string { return strings.TrimRight(endpoint, "/") + "/.default" }
@@ -72,6 +92,9 @@ type Options struct {
 	Transport http.RoundTripper
 	// Field is the JSON pointer of the credential in the configuration; default "/credential".
 	Field string
+	// State is what an earlier Tokens saved by SaveState: what must survive a restart, such as a refresh token.
+	State     []byte
+	SaveState func([]byte)
 }
 
 var tenantRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,251}[A-Za-z0-9]$`)
@@ -121,11 +144,7 @@ func (c *Credential) check(field string) error {
 
 // authority reads authority_url; the text says what is wrong with it.
 func (c *Credential) authority() (*url.URL, string) {
-	s := c.AuthorityURL
-	if s == "" {
-		s = Public.Authority
-	}
-	u, err := url.Parse(s)
+	u, err := url.Parse(c.endpoints().Authority)
 	switch {
 	case err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Scheme != "https" && u.Scheme != "http":
 		return nil, "must be a URL such as " + Public.Authority

@@ -418,7 +418,7 @@ func TestCredentialInAConfiguration(t *testing.T) {
 		Credential Credential `json:"credential" cw:"required"`
 	}
 	c := sdk.New("entra-user", "1.0.0", "Uses a credential.", func(_ context.Context, cfg config, _ sdk.Env) (*Tokens, error) {
-		if cfg.Credential.AuthorityURL != Public.Authority {
+		if cfg.Credential.endpoints() != Public {
 			t.Errorf("authority %q", cfg.Credential.AuthorityURL)
 		}
 		return NewTokens(cfg.Credential, Options{})
