@@ -43,6 +43,7 @@ type instance struct {
 
 	resolving sync.Mutex
 	resolvers map[resolverKey]*resolver
+	ended     bool // no resolver is opened any more; under resolving
 }
 
 func newInstance(s *supervisor, proc launch.Process) *instance {
@@ -135,6 +136,9 @@ func (in *instance) end(ctx context.Context, grace time.Duration) {
 	}
 	in.proc.Stop(ctx, grace)
 	in.cancel()
+	in.resolving.Lock()
+	in.ended = true
+	in.resolving.Unlock()
 	in.work.Wait()
 }
 

@@ -115,6 +115,14 @@ func (in *instance) resolver(cn *conn, trigger string) *resolver {
 	if r := in.resolvers[key]; r != nil {
 		return r
 	}
+	if in.ended {
+		// Whoever came in before the process ended comes too late: work that begins now would be waited for by nobody.
+		r := &resolver{dead: make(chan struct{}), a: attempt{verb: "resolve " + trigger, connection: cn.spec.Name, harmless: true}}
+		r.fault = hostError(codes.Unavailable, "%s: the connector has ended", r.a.what())
+		r.fault.Reason = reasonStreamEnded
+		close(r.dead)
+		return r
+	}
 	ctx, cancel := context.WithCancel(in.ctx)
 	r := &resolver{
 		in: in, key: key, cancel: cancel, more: make(chan struct{}, 1), dead: make(chan struct{}), pending: map[string][]slot{},
