@@ -50,6 +50,7 @@ var rules = []rule{
 	{room: "connectors/jira", never: "connectors/thehive", reason: "connectors do not know each other"},
 	{room: "connectors/thehive", never: "connectors/jira", reason: "connectors do not know each other"},
 	{room: "connectors/sentinel", never: "connectors/loganalytics", reason: "connectors do not know each other"},
+	{room: "connectors/internal/normalize", never: "sdk/rest", reason: "normalization is pure: it sends nothing"},
 	{room: "examples", never: "host/internal", reason: "if an example needs it, the API is short", direct: true},
 }
 

@@ -1,4 +1,4 @@
-package sentinel
+package normalize
 
 import (
 	"bytes"
@@ -17,7 +17,7 @@ import (
 // ours to copy in; without them these tests say that they did not run.
 func contracts(tb testing.TB, sub string) string {
 	tb.Helper()
-	for _, up := range []string{"../../..", "../../../.."} {
+	for _, up := range []string{"../../../..", "../../../../.."} {
 		dir := filepath.Join(up, "shared", filepath.FromSlash(sub))
 		if _, err := os.Stat(dir); err == nil {
 			return dir
@@ -29,7 +29,7 @@ func contracts(tb testing.TB, sub string) string {
 
 var strictSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
 	c := jsonschema.NewCompiler()
-	for _, up := range []string{"../../..", "../../../.."} {
+	for _, up := range []string{"../../../..", "../../../../.."} {
 		files, err := filepath.Glob(filepath.Join(up, "shared", "contracts", "events", "ocsf-1.8.0", "strict", "*.json"))
 		if err != nil || len(files) == 0 {
 			continue
@@ -99,7 +99,7 @@ func TestContractSamples(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			ev, err := Normalize(raw, NormalizeOptions{})
+			ev, err := Alert(raw, Options{})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -139,7 +139,7 @@ func TestContractAlerts(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ev, err := Normalize(raw, NormalizeOptions{Tenant: "t"})
+		ev, err := Alert(raw, Options{Tenant: "t"})
 		if err != nil {
 			t.Errorf("%s: %v", filepath.Base(file), err)
 			continue

@@ -1,4 +1,4 @@
-package sentinel
+package normalize
 
 import (
 	"bytes"
@@ -19,7 +19,7 @@ import (
 // norm normalizes an alert and checks what must hold for every event.
 func norm(tb testing.TB, raw []byte) (sdk.Event, *ocsf.DetectionFinding) {
 	tb.Helper()
-	ev, err := Normalize(raw, NormalizeOptions{Tenant: "fallback-tenant"})
+	ev, err := Alert(raw, Options{Tenant: "fallback-tenant"})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -37,7 +37,7 @@ func norm(tb testing.TB, raw []byte) (sdk.Event, *ocsf.DetectionFinding) {
 	return ev, &f
 }
 
-func TestNormalizeEnvelope(t *testing.T) {
+func TestAlertEnvelope(t *testing.T) {
 	t.Parallel()
 	ev, f := norm(t, alertWith(t, nil))
 	const tenant = "10101010-7a0e-4c9b-9f55-00000000000f"
@@ -61,13 +61,13 @@ func TestNormalizeEnvelope(t *testing.T) {
 	if f.Metadata.UID != ev.ID {
 		t.Errorf("metadata.uid = %s, id = %s", f.Metadata.UID, ev.ID)
 	}
-	other, err := Normalize(alertWith(t, nil), NormalizeOptions{GraphHost: "graph.microsoft.us"})
+	other, err := Alert(alertWith(t, nil), Options{GraphHost: "graph.microsoft.us"})
 	if err != nil || other.ID == ev.ID || !strings.HasPrefix(other.Source, "https://graph.microsoft.us/") {
 		t.Errorf("another cloud: %s, %v", other.Source, err)
 	}
 }
 
-func TestNormalizeRefuses(t *testing.T) {
+func TestAlertRefuses(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ raw, want string }{
 		"nothing":          {"", "no JSON"},
@@ -87,11 +87,11 @@ func TestNormalizeRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := NormalizeOptions{Tenant: "t"}
+			o := Options{Tenant: "t"}
 			if name == "no tenant at all" {
 				o.Tenant = ""
 			}
-			_, err := Normalize([]byte(c.raw), o)
+			_, err := Alert([]byte(c.raw), o)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("error = %v, want something about %q", err, c.want)
 			}
@@ -99,7 +99,7 @@ func TestNormalizeRefuses(t *testing.T) {
 	}
 }
 
-func TestNormalizeAlertMembers(t *testing.T) {
+func TestAlertAlertMembers(t *testing.T) {
 	t.Parallel()
 	_, f := norm(t, alertWith(t, nil))
 	unmapped := map[string]json.RawMessage{}
@@ -174,7 +174,7 @@ func TestNormalizeAlertMembers(t *testing.T) {
 	}
 }
 
-func TestNormalizeEnums(t *testing.T) {
+func TestAlertEnums(t *testing.T) {
 	t.Parallel()
 	type result struct {
 		severity int
@@ -218,7 +218,7 @@ func TestNormalizeEnums(t *testing.T) {
 	}
 }
 
-func TestNormalizeSparse(t *testing.T) {
+func TestAlertSparse(t *testing.T) {
 	t.Parallel()
 	ev, f := norm(t, []byte(`{"id":7,"createdDateTime":"2026-01-01T00:00:00Z"}`))
 	if ev.Subject != "7" || ev.Tenant != "fallback-tenant" || f.FindingInfo.Product.Name != "Microsoft Defender XDR" || f.ActivityID != 1 {
@@ -233,7 +233,7 @@ func TestNormalizeSparse(t *testing.T) {
 	norm(t, []byte(`{"id":"x","lastUpdateDateTime":"2026-01-01T00:00:00Z","title":7,"severity":[1],"comments":"no","evidence":[null,3,"x",{},{"@odata.type":7},{"roles":"all"}],"mitreTechniques":[1,"T1"],"systemTags":[{}],"customDetails":[1],"tenantId":5,"category":{}}`))
 }
 
-func TestNormalizeEvidence(t *testing.T) {
+func TestAlertEvidence(t *testing.T) {
 	t.Parallel()
 	for _, kind := range everyKind() {
 		t.Run(kind, func(t *testing.T) {
@@ -260,8 +260,8 @@ func TestNormalizeEvidence(t *testing.T) {
 	}
 }
 
-// TestNormalizeEvidenceRows checks every row of the mapping by what is special about it.
-func TestNormalizeEvidenceRows(t *testing.T) {
+// TestAlertEvidenceRows checks every row of the mapping by what is special about it.
+func TestAlertEvidenceRows(t *testing.T) {
 	t.Parallel()
 	const sha = "5AB5C0F6E3A1B2C3D4E5F60718293A4B5C6D7E8F90A1B2C3D4E5F60718293A4B"
 	for _, c := range []struct {
@@ -374,7 +374,7 @@ func contains(got, want any, path string) string {
 	return ""
 }
 
-func TestNormalizeSideEffects(t *testing.T) {
+func TestAlertSideEffects(t *testing.T) {
 	t.Parallel()
 	_, f := norm(t, alertWith(t, nil,
 		evidenceOf(t, "device", nil), evidenceOf(t, "amazonResource", map[string]any{"roles": []string{"attacked"}}),
@@ -410,8 +410,8 @@ func TestNormalizeSideEffects(t *testing.T) {
 	}
 }
 
-// TestNormalizeUnknownEvidence: a type that Microsoft adds tomorrow is kept whole.
-func TestNormalizeUnknownEvidence(t *testing.T) {
+// TestAlertUnknownEvidence: a type that Microsoft adds tomorrow is kept whole.
+func TestAlertUnknownEvidence(t *testing.T) {
 	t.Parallel()
 	ev := evidenceOf(t, "aiAgent", map[string]any{"@odata.type": "#microsoft.graph.security.quantumThingEvidence", "spin": 0.5})
 	_, f := norm(t, alertWith(t, nil, ev))
@@ -425,8 +425,8 @@ func TestNormalizeUnknownEvidence(t *testing.T) {
 	}
 }
 
-// TestNormalizeTransactional: what cannot be emitted goes back to data.
-func TestNormalizeTransactional(t *testing.T) {
+// TestAlertTransactional: what cannot be emitted goes back to data.
+func TestAlertTransactional(t *testing.T) {
 	t.Parallel()
 	for name, ev := range map[string]map[string]any{
 		"user without a name": {"@odata.type": "#microsoft.graph.security.userEvidence", "userAccount": map[string]any{"domainName": "D", "tenantId": "T"}},
@@ -459,9 +459,9 @@ func TestNormalizeTransactional(t *testing.T) {
 	}
 }
 
-// TestNormalizeOrder: the order of members and what Graph adds per request make no difference; evidence's order makes
+// TestAlertOrder: the order of members and what Graph adds per request make no difference; evidence's order makes
 // none for the identity.
-func TestNormalizeOrder(t *testing.T) {
+func TestAlertOrder(t *testing.T) {
 	t.Parallel()
 	var evidence []map[string]any
 	for _, kind := range everyKind() {
@@ -473,7 +473,7 @@ func TestNormalizeOrder(t *testing.T) {
 	for i := range 20 {
 		other := shuffle(t, raw, rng)
 		other = bytes.Replace(other, []byte(`{`), fmt.Appendf(nil, `{"@odata.etag":"W/\"%d\"",`, i), 1)
-		got, err := Normalize(other, NormalizeOptions{})
+		got, err := Alert(other, Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -541,8 +541,8 @@ func shuffle(t *testing.T, raw []byte, rng *rand.Rand) []byte {
 	return b.Bytes()
 }
 
-// TestNormalizeDigest: what is news, and what is not.
-func TestNormalizeDigest(t *testing.T) {
+// TestAlertDigest: what is news, and what is not.
+func TestAlertDigest(t *testing.T) {
 	t.Parallel()
 	base := func(with, device map[string]any) sdk.Event {
 		ev, _ := norm(t, alertWith(t, with, evidenceOf(t, "device", device), evidenceOf(t, "url", nil)))
@@ -592,8 +592,8 @@ func TestNormalizeDigest(t *testing.T) {
 	}
 }
 
-// TestNormalizeCollisions has the cases in which one alert must not become two, nor two one.
-func TestNormalizeCollisions(t *testing.T) {
+// TestAlertCollisions has the cases in which one alert must not become two, nor two one.
+func TestAlertCollisions(t *testing.T) {
 	t.Parallel()
 	const guid = "D699F9CC-d8f9-5b5b-afa4-4e1e1702dd59"
 	polled, _ := norm(t, alertWith(t, map[string]any{"id": "sn" + guid}))
@@ -626,7 +626,7 @@ func TestNormalizeCollisions(t *testing.T) {
 	}
 }
 
-func TestNormalizeObservablesVerdict(t *testing.T) {
+func TestAlertObservablesVerdict(t *testing.T) {
 	t.Parallel()
 	quiet := evidenceOf(t, "ip", map[string]any{"verdict": "unknown", "ipAddress": "45.33.32.150"})
 	loud := evidenceOf(t, "ip", map[string]any{"verdict": "malicious", "ipAddress": "45.33.32.150"})
@@ -643,7 +643,7 @@ func TestNormalizeObservablesVerdict(t *testing.T) {
 	}
 }
 
-func TestNormalizeTooLarge(t *testing.T) {
+func TestAlertTooLarge(t *testing.T) {
 	t.Parallel()
 	big := strings.Repeat("x", 3000)
 	var evidence []map[string]any
@@ -656,7 +656,7 @@ func TestNormalizeTooLarge(t *testing.T) {
 			"url": fmt.Sprintf("https://h%d.example/", i), "verdict": verdict, "remediationStatusDetails": big,
 		}))
 	}
-	ev, err := Normalize(alertWith(t, nil, evidence...), NormalizeOptions{})
+	ev, err := Alert(alertWith(t, nil, evidence...), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -674,14 +674,14 @@ func TestNormalizeTooLarge(t *testing.T) {
 	if len(f.Evidences[0].Data) == 0 || len(f.Evidences[1].Data) != 0 {
 		t.Error("the data of evidence with a verdict is more than that of evidence without")
 	}
-	if _, err := Normalize(alertWith(t, map[string]any{"description": strings.Repeat("y", event.MaxData)}), NormalizeOptions{}); err == nil || !strings.Contains(err.Error(), "more than the limit") {
+	if _, err := Alert(alertWith(t, map[string]any{"description": strings.Repeat("y", event.MaxData)}), Options{}); err == nil || !strings.Contains(err.Error(), "more than the limit") {
 		t.Errorf("error = %v", err)
 	}
 	// When that is not enough, evidence beyond the 500th goes, and what was seen in it.
 	for i := range evidence {
 		evidence[i]["url"] = fmt.Sprintf("https://i%d.example/%s", i, big[:300])
 	}
-	ev, err = Normalize(alertWith(t, nil, evidence...), NormalizeOptions{})
+	ev, err = Alert(alertWith(t, nil, evidence...), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -694,8 +694,8 @@ func TestNormalizeTooLarge(t *testing.T) {
 	}
 }
 
-// TestNormalizeRandomSparse takes members away at random: every result is valid, and nothing gets lost.
-func TestNormalizeRandomSparse(t *testing.T) {
+// TestAlertRandomSparse takes members away at random: every result is valid, and nothing gets lost.
+func TestAlertRandomSparse(t *testing.T) {
 	t.Parallel()
 	n := 150
 	if testing.Short() {
@@ -760,29 +760,29 @@ func thin(rng *rand.Rand, v any, p float64) any {
 	}
 }
 
-func FuzzNormalize(f *testing.F) {
+func FuzzAlert(f *testing.F) {
 	for _, kind := range everyKind() {
 		f.Add(alertWith(f, nil, evidenceOf(f, kind, nil)))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		ev, err := Normalize(raw, NormalizeOptions{Tenant: "t"})
+		ev, err := Alert(raw, Options{Tenant: "t"})
 		if err != nil {
 			return
 		}
 		if err := ev.Check(); err != nil {
 			t.Fatalf("%v\n%s", err, ev.Data)
 		}
-		again, err := Normalize(raw, NormalizeOptions{Tenant: "t"})
+		again, err := Alert(raw, Options{Tenant: "t"})
 		if err != nil || !bytes.Equal(again.Data, ev.Data) || again.ID != ev.ID {
 			t.Fatal("not a function of its input")
 		}
 	})
 }
 
-func BenchmarkNormalize(b *testing.B) {
+func BenchmarkAlert(b *testing.B) {
 	raw := alertWith(b, nil, evidenceOf(b, "device", nil), evidenceOf(b, "process", nil), evidenceOf(b, "user", nil),
 		evidenceOf(b, "url", nil), evidenceOf(b, "ip", nil))
-	ev, err := Normalize(raw, NormalizeOptions{})
+	ev, err := Alert(raw, Options{})
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -790,7 +790,7 @@ func BenchmarkNormalize(b *testing.B) {
 	b.SetBytes(int64(len(raw)))
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := Normalize(raw, NormalizeOptions{}); err != nil {
+		if _, err := Alert(raw, Options{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,4 +1,4 @@
-package sentinel
+package normalize
 
 import (
 	"crypto/sha256"
