@@ -163,6 +163,8 @@ const (
 type Incoming struct {
 	Event event.Event
 	Runs  []NewRun
+	// MergedInto is the group key that the event's own group was merged into, as its source says; empty: it was not.
+	MergedInto string
 }
 
 // Outcome says what became of an incoming event.
@@ -201,8 +203,18 @@ type EventFilter struct {
 	Limit              int
 }
 
-// Object is a source object at its newest revision. GroupKey is set by the first event and stays: the correlation id if
-// there was one, else the key; it is what grouping by incident uses.
+// Object is a source object at its newest revision. GroupKey is the newest correlation id that it had, else its key.
+//
+// Groups are what grouping by incident names cases after. Each starts under its own name, and groups that turn out to
+// be one go by one name from then on:
+//   - An object that had a group of its own and gains a correlation id brings its group along: if no run was ever grouped
+//     under the correlation id, that one goes by the object's own name from now on; else the object's own group ends in
+//     it. An object that had a correlation id and has another now has moved; nothing is joined.
+//   - A group that was merged (Incoming.MergedInto) ends in the other, or lends it its name if no run was ever grouped
+//     under the other.
+//
+// When a group ends in another and runs were grouped under both, two cases exist: the runs of the event that brought the
+// news carry the ended group's name as MergedKey, so that a flow can close its case as a duplicate.
 //
 // Objects whose aliases meet are one object from then on: Key is the smallest of their keys, and FirstKey and GroupKey
 // are those of the oldest, so that a case that was named after it is found again.
@@ -243,9 +255,10 @@ type NewRun struct {
 	ID          string // empty: the store makes one
 	Flow        string
 	FlowVersion string
-	// GroupBy "incident" takes the object's group key as CaseKey; anything else its (first) key. CaseKey overrides it.
+	// GroupBy "incident" takes the name of the object's group as CaseKey; anything else its (first) key. CaseKey overrides it.
 	GroupBy              string
 	CaseKey              string
+	MergedKey            string // set by the store: the group whose case is a duplicate of CaseKey's since this event
 	OrderKey             string // empty: the event's (first) object key; without an event, no order
 	Connection, Trigger  string
 	EventSource, EventID string

@@ -18,6 +18,7 @@ type arrival struct {
 	aliases []byte
 	data    payload
 	runs    []newRun
+	into    string // group that the event's own was merged into
 }
 
 func (s *Store) arrivals(in store.Ingest) (_ []arrival, bytes int, _ error) {
@@ -27,7 +28,7 @@ func (s *Store) arrivals(in store.Ingest) (_ []arrival, bytes int, _ error) {
 		if e.ID == "" || e.Source == "" || e.PartitionKey == "" {
 			return nil, 0, fmt.Errorf("store: ingest: event %d has no id, source or partition key: %q, %q, %q", i, e.ID, e.Source, e.PartitionKey)
 		}
-		a := arrival{event: e, names: append(make([]string, 0, 1+len(e.Aliases)), e.PartitionKey), data: newPayload(e.Data)}
+		a := arrival{event: e, names: append(make([]string, 0, 1+len(e.Aliases)), e.PartitionKey), data: newPayload(e.Data), into: in.Events[i].MergedInto}
 		for _, n := range e.Aliases {
 			if n != "" && !slices.Contains(a.names, n) {
 				a.names = append(a.names, n)
@@ -126,10 +127,14 @@ func (t *tx) ingest(in *store.Ingest, a *arrival, out *store.Outcome) error {
 	if out.Verdict != store.Accepted {
 		return nil
 	}
+	group, merged, err := t.regroup(o, e.CorrelationID, a.into, in.Tenant)
+	if err != nil {
+		return err
+	}
 	for i := range a.runs {
 		r := &a.runs[i]
 		id, err := t.insertRun(r, origin{
-			object: o, objectID: o.id, tenant: in.Tenant, connection: in.Connection, trigger: in.Trigger,
+			object: o, objectID: o.id, tenant: in.Tenant, group: group, merged: merged, connection: in.Connection, trigger: in.Trigger,
 			source: e.Source, event: e.ID, now: micros(in.Now),
 		})
 		if err != nil {

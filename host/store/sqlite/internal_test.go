@@ -83,7 +83,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for path, want := range map[string]string{
-		foreign("newer.db", fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = 999", applicationID)): "its schema is version 999, and this program knows versions up to 1",
+		foreign("newer.db", fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = 999", applicationID)): "its schema is version 999, and this program knows versions up to 2",
 		foreign("other.db", "CREATE TABLE photos (id)"):                                                          "a SQLite database of another program",
 		foreign("other2.db", "PRAGMA application_id = 17"):                                                       "a SQLite database of another program",
 		garbage:                                 "not a database",

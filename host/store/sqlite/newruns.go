@@ -47,6 +47,7 @@ type origin struct {
 	object              *object // nil: no event
 	objectID            int64   // as the event has it, perhaps merged since
 	tenant              string
+	group, merged       string // name of the object's group, and of the one that ended in it
 	connection, trigger string
 	source, event       string
 	now                 int64
@@ -86,7 +87,10 @@ func (t *tx) insertRun(n *newRun, from origin) (string, error) {
 		if r.CaseKey == "" {
 			r.CaseKey = o.firstKey
 			if r.GroupBy == "incident" {
-				r.CaseKey = o.groupKey
+				r.CaseKey, r.MergedKey = from.group, cmp.Or(r.MergedKey, from.merged)
+				if err := t.useGroup(from.group, from.tenant); err != nil {
+					return "", err
+				}
 			}
 		}
 		r.OrderKey = cmp.Or(r.OrderKey, o.firstKey)
@@ -96,8 +100,8 @@ func (t *tx) insertRun(n *newRun, from origin) (string, error) {
 	}
 	r.OrderKey = cmp.Or(r.OrderKey, r.ID)
 	st := t.stmt("INSERT INTO run (seq, id, flow, version, object, order_key, case_key, group_by, tenant, connection, trigger_name, " +
-		"event_source, event_id, parent, from_step, state, fence, created, updated, ended, reason, input) " +
-		"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?)").
+		"event_source, event_id, parent, from_step, state, fence, created, updated, ended, reason, merged_key, input) " +
+		"VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, ?, ?, ?, ?, ?)").
 		Int(r.Seq).Text(r.ID).Text(r.Flow).Text(r.FlowVersion)
 	bindMicros(st, from.objectID)
 	if r.OrderKey == natural {
@@ -107,7 +111,7 @@ func (t *tx) insertRun(n *newRun, from origin) (string, error) {
 	}
 	st.TextOrNull(r.CaseKey).TextOrNull(r.GroupBy).TextOrNull(r.Tenant).TextOrNull(r.Connection).TextOrNull(r.Trigger).
 		TextOrNull(r.EventSource).TextOrNull(r.EventID).TextOrNull(r.Parent).TextOrNull(r.FromStep).Text(string(r.State))
-	bindMicros(bindMicros(bindMicros(st, from.now), from.now), ended).TextOrNull(r.Reason)
+	bindMicros(bindMicros(bindMicros(st, from.now), from.now), ended).TextOrNull(r.Reason).TextOrNull(r.MergedKey)
 	if err := t.done(input.bind(st)); err != nil {
 		return "", err
 	}
@@ -175,6 +179,11 @@ func (t *tx) origin(n *store.NewRun, now int64) (origin, error) {
 			st.Reset()
 			if from.object, err = readObject(t.c, from.objectID); err != nil {
 				return from, err
+			}
+			if from.object != nil {
+				if from.group, err = t.group(from.object.groupKey, from.tenant); err != nil {
+					return from, err
+				}
 			}
 		}
 	}

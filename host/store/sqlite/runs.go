@@ -158,7 +158,7 @@ func (s *Store) CountRuns(ctx context.Context) (map[store.RunState]int, error) {
 // selectRun reads the columns that scanRun wants.
 const selectRun = "SELECT r.seq, r.id, r.flow, r.version, coalesce(r.order_key, o.first_key), r.case_key, r.group_by, r.tenant, " +
 	"r.connection, r.trigger_name, r.event_source, r.event_id, r.parent, r.from_step, r.state, r.reason, r.class, " +
-	"r.fence, r.not_before, r.created, r.started, r.updated, r.ended, r.input, r.output " +
+	"r.fence, r.not_before, r.created, r.started, r.updated, r.ended, r.input, r.output, r.merged_key " +
 	"FROM run r LEFT JOIN object o ON o.id = r.object "
 
 func scanRun(c *lite.Conn, st *lite.Stmt) (r store.Run, err error) {
@@ -177,6 +177,7 @@ func scanRun(c *lite.Conn, st *lite.Stmt) (r store.Run, err error) {
 	if err != nil {
 		return r, err
 	}
+	r.MergedKey = st.ColText(25)
 	output, err := colPayload(c, st, 24)
 	r.Input, r.Output = input, output
 	return r, err

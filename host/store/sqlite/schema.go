@@ -111,6 +111,12 @@ CREATE TABLE dead_letter (
 	created INTEGER, resolved INTEGER, resolution TEXT, raw
 );
 CREATE INDEX dead_letter_open ON dead_letter(seq) WHERE resolved IS NULL;
+`, `
+-- Groups under which runs were grouped, and groups that go by another's name. A name is never a group_merge twice.
+CREATE TABLE group_used (name TEXT NOT NULL, tenant TEXT NOT NULL, PRIMARY KEY (name, tenant)) WITHOUT ROWID;
+CREATE TABLE group_merge (name TEXT NOT NULL, tenant TEXT NOT NULL, into_name TEXT NOT NULL, PRIMARY KEY (name, tenant)) WITHOUT ROWID;
+INSERT OR IGNORE INTO group_used SELECT case_key, coalesce(tenant, '') FROM run WHERE group_by = 'incident' AND case_key IS NOT NULL;
+ALTER TABLE run ADD COLUMN merged_key TEXT;
 `}
 
 // writerPragmas: the page size, which has its effect only on a new file, fits an alert in little more than one page, so

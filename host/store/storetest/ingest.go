@@ -137,12 +137,55 @@ var ingestTests = map[string]func(*testing.T, *env){
 			[]store.Verdict{store.Accepted, store.Duplicate, store.Stale})
 		same(t, "runs", []int{len(out[0].Runs), len(out[1].Runs), len(out[2].Runs)}, []int{2, 0, 0})
 	},
-	"group key stays": func(t *testing.T, e *env) {
+	"an alert with a case takes it along into an incident that has none": func(t *testing.T, e *env) {
 		first, second := e.news("k", 1, "a"), e.news("k", 2, "b")
 		second.CorrelationID = "msincident:t:9"
 		e.ingest(first, store.NewRun{Flow: "f", GroupBy: "incident"})
-		e.ingest(second, store.NewRun{Flow: "f", GroupBy: "incident"})
-		same(t, "group", e.object("k").GroupKey, "k")
+		same(t, "keys", caseKeys(t, e, e.ingest(second, grouped())), []string{"k", ""})
+		same(t, "group", e.object("k").GroupKey, "msincident:t:9")
+		e.reopen()
+		third := e.news("m", 1, "a")
+		third.CorrelationID = "msincident:t:9"
+		same(t, "the next alert of the incident", caseKeys(t, e, e.ingest(third, grouped())), []string{"k", ""})
+	},
+	"an alert with a case that joins an incident with a case ends its own": func(t *testing.T, e *env) {
+		other := e.news("m", 1, "a")
+		other.CorrelationID = "msincident:t:9"
+		e.ingest(other, grouped())
+		e.ingest(e.news("k", 1, "a"), grouped())
+		late := e.news("k", 2, "b")
+		late.CorrelationID = "msincident:t:9"
+		same(t, "keys", caseKeys(t, e, e.ingest(late, grouped())), []string{"msincident:t:9", "k"})
+		e.reopen()
+		again := e.news("k", 3, "c")
+		again.CorrelationID = "msincident:t:9"
+		same(t, "said once", caseKeys(t, e, e.ingest(again, grouped())), []string{"msincident:t:9", ""})
+	},
+	"an alert that moves to another incident joins nothing": func(t *testing.T, e *env) {
+		for i, incident := range []string{"i1", "i2", "i1"} {
+			ev := e.news("k", i+1, string(rune('a'+i)))
+			ev.CorrelationID = incident
+			same(t, incident, caseKeys(t, e, e.ingest(ev, grouped())), []string{incident, ""})
+		}
+	},
+	"an incident that was merged ends in the other": func(t *testing.T, e *env) {
+		for _, incident := range []string{"i1", "i2"} {
+			e.ingest(e.news(incident, 1, "a"), grouped())
+		}
+		merge := store.Incoming{Event: e.news("i1", 2, "b"), MergedInto: "i2", Runs: []store.NewRun{grouped()}}
+		out, err := e.Ingest(e.ctx, store.Ingest{Connection: testConnection, Trigger: testTrigger, Now: e.now, Events: []store.Incoming{merge}})
+		e.noError(err)
+		same(t, "the loser's run", caseKeys(t, e, out[0]), []string{"i2", "i1"})
+		alert := e.news("k", 1, "a")
+		alert.CorrelationID = "i1"
+		same(t, "an alert that still names the loser", caseKeys(t, e, e.ingest(alert, grouped())), []string{"i2", ""})
+		again := store.Incoming{Event: e.news("i2", 2, "b"), MergedInto: "i3", Runs: []store.NewRun{grouped()}}
+		out, err = e.Ingest(e.ctx, store.Ingest{Connection: testConnection, Trigger: testTrigger, Now: e.now, Events: []store.Incoming{again}})
+		e.noError(err)
+		same(t, "merged into one that nobody has a case for", caseKeys(t, e, out[0]), []string{"i2", ""})
+		same(t, "which goes by the old name", caseKeys(t, e, e.ingest(e.news("i3", 1, "a"), grouped())), []string{"i2", ""})
+	},
+	"case keys": func(t *testing.T, e *env) {
 		third := e.news("m", 1, "a")
 		third.CorrelationID = "msincident:t:9"
 		out := e.ingest(third, store.NewRun{Flow: "f", GroupBy: "incident"}, store.NewRun{Flow: "f", GroupBy: "alert"},
@@ -269,4 +312,17 @@ var ingestTests = map[string]func(*testing.T, *env){
 			t.Fatal("a run was born as succeeded")
 		}
 	},
+}
+
+func grouped() store.NewRun { return store.NewRun{Flow: "f", GroupBy: "incident"} }
+
+// caseKeys are the case key and the merged key of the one run of an outcome.
+func caseKeys(t *testing.T, e *env, out store.Outcome) []string {
+	t.Helper()
+	if len(out.Runs) != 1 {
+		t.Fatalf("got %d runs, want 1", len(out.Runs))
+	}
+	r, err := e.Run(e.ctx, out.Runs[0])
+	e.noError(err)
+	return []string{r.CaseKey, r.MergedKey}
 }

@@ -57,6 +57,8 @@ type model struct {
 	runs    []*modelRun
 	hints   []*modelHint
 	effects map[string]*modelEffect
+	grouped map[string]bool   // names that runs were grouped under
+	goesBy  map[string]string // groups that go by another's name
 
 	touched  *modelRun // whose journal may have changed
 	ingested bool      // since the last comparison
@@ -68,6 +70,7 @@ func exerciseModel(t *testing.T, open Open) {
 		m := &model{
 			env:   &env{t: t, ctx: t.Context(), open: open, dir: dir, now: epoch},
 			Store: open(t, dir), events: map[string]bool{}, effects: map[string]*modelEffect{},
+			grouped: map[string]bool{}, goesBy: map[string]string{},
 		}
 		defer func() {
 			if err := m.Store.Close(); err != nil {
@@ -191,10 +194,11 @@ func (m *model) doIngest(r *rapid.T) {
 	aliases := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"n1", "n2", "n3", "k2"}), 0, 2, rapid.ID[string]).Draw(r, "aliases")
 	group := rapid.SampledFrom([]string{"incident", "alert"}).Draw(r, "group")
 	ev := m.news(key, rev, digest, aliases...)
-	ev.CorrelationID = rapid.SampledFrom([]string{"", "i1"}).Draw(r, "incident")
+	ev.CorrelationID = rapid.SampledFrom([]string{"", "", "i1", "i2", "k3"}).Draw(r, "incident")
+	into := rapid.SampledFrom([]string{"", "", "", "i1", "k1"}).Draw(r, "merged into")
 	out, err := m.Ingest(m.ctx, store.Ingest{
 		Connection: testConnection, Trigger: testTrigger, Now: m.now,
-		Events: []store.Incoming{{Event: ev, Runs: []store.NewRun{{Flow: rapid.SampledFrom([]string{"f", "g"}).Draw(r, "flow"), GroupBy: group}}}},
+		Events: []store.Incoming{{Event: ev, MergedInto: into, Runs: []store.NewRun{{Flow: rapid.SampledFrom([]string{"f", "g"}).Draw(r, "flow"), GroupBy: group}}}},
 	})
 	m.must(r, err)
 	if m.events[ev.ID] {
@@ -222,14 +226,50 @@ func (m *model) doIngest(r *rapid.T) {
 	want(r, "runs", len(out[0].Runs), 1)
 	run, err := m.Run(m.ctx, out[0].Runs[0])
 	m.must(r, err)
-	caseKey := o.first
+	caseKey, merged := m.regroup(o, ev.CorrelationID, into)
 	if group == "incident" {
-		caseKey = o.grp
+		m.grouped[caseKey] = true
+	} else {
+		caseKey, merged = o.first, ""
 	}
-	want(r, "case and order", []string{run.CaseKey, run.OrderKey}, []string{caseKey, o.first})
+	want(r, "case and order", []string{run.CaseKey, run.MergedKey, run.OrderKey}, []string{caseKey, merged, o.first})
 	m.runs = append(m.runs, &modelRun{
 		id: run.ID, order: run.OrderKey, flow: run.Flow, caseKey: caseKey, state: store.RunReady, steps: map[string]store.StepState{},
 	})
+}
+
+func (m *model) group(name string) string {
+	for m.goesBy[name] != "" {
+		name = m.goesBy[name]
+	}
+	return name
+}
+
+// regroup follows the rules of store.Object.
+func (m *model) regroup(o *modelObject, correlation, into string) (name, ended string) {
+	unite := func(a, b string) {
+		a, b = m.group(a), m.group(b)
+		switch {
+		case a == b:
+		case m.grouped[a] && !m.grouped[b]:
+			m.goesBy[b] = a
+		default:
+			m.goesBy[a] = b
+			if m.grouped[a] {
+				ended = a
+			}
+		}
+	}
+	if was := o.grp; correlation != "" && correlation != was {
+		o.grp = correlation
+		if was == o.first {
+			unite(was, correlation)
+		}
+	}
+	if into != "" {
+		unite(o.grp, into)
+	}
+	return m.group(o.grp), ended
 }
 
 // join finds or makes the object of a key, and merges all that share a name with it into the oldest.

@@ -1,0 +1,96 @@
+package sqlite
+
+// regroup follows what an event says of its object's group, as store.Object documents it. It returns the name that the
+// group goes by, and the name of a group with a case that ended in it.
+func (t *tx) regroup(o *object, correlation, into, tenant string) (group, ended string, err error) {
+	if group, err = t.group(o.groupKey, tenant); err != nil {
+		return "", "", err
+	}
+	if correlation != "" && correlation != o.groupKey {
+		own := o.groupKey == o.firstKey
+		o.groupKey = correlation
+		if err := t.done(t.stmt("UPDATE object SET group_key = ? WHERE id = ?").Text(correlation).Int(o.id)); err != nil {
+			return "", "", err
+		}
+		joined, err := t.group(correlation, tenant)
+		if err != nil {
+			return "", "", err
+		}
+		if own {
+			group, ended, err = t.join(group, joined, tenant)
+		} else {
+			group = joined
+		}
+		if err != nil {
+			return "", "", err
+		}
+	}
+	if into == "" {
+		return group, ended, nil
+	}
+	winner, err := t.group(into, tenant)
+	if err != nil {
+		return "", "", err
+	}
+	group, merged, err := t.join(group, winner, tenant)
+	if merged != "" {
+		ended = merged
+	}
+	return group, ended, err
+}
+
+// join makes two groups one. The name of one that has no case gives way.
+func (t *tx) join(loser, winner, tenant string) (name, ended string, err error) {
+	if loser == winner {
+		return winner, "", nil
+	}
+	lost, err := t.groupUsed(loser, tenant)
+	if err != nil {
+		return "", "", err
+	}
+	if lost {
+		won, err := t.groupUsed(winner, tenant)
+		if err != nil {
+			return "", "", err
+		}
+		if !won {
+			return loser, "", t.mergeGroup(winner, loser, tenant)
+		}
+		ended = loser
+	}
+	return winner, ended, t.mergeGroup(loser, winner, tenant)
+}
+
+// group returns the name that a group goes by.
+func (t *tx) group(name, tenant string) (string, error) {
+	st := t.stmt("SELECT into_name FROM group_merge WHERE name = ? AND tenant = ?").Text(name).Text(tenant)
+	ok, err := st.Next()
+	if err != nil || !ok {
+		return name, err
+	}
+	name = st.ColText(0)
+	st.Reset()
+	return name, nil
+}
+
+// mergeGroup makes a name, and all that go by it, go by another. Both are names that nothing else stands behind.
+func (t *tx) mergeGroup(name, into, tenant string) error {
+	if err := t.done(t.stmt("UPDATE group_merge SET into_name = ? WHERE into_name = ? AND tenant = ?").Text(into).Text(name).Text(tenant)); err != nil {
+		return err
+	}
+	return t.done(t.stmt("INSERT OR REPLACE INTO group_merge (name, tenant, into_name) VALUES (?, ?, ?)").Text(name).Text(tenant).Text(into))
+}
+
+// useGroup notes that a run is grouped under a name: there may be a case of that name from now on.
+func (t *tx) useGroup(name, tenant string) error {
+	return t.done(t.stmt("INSERT INTO group_used (name, tenant) VALUES (?, ?) ON CONFLICT DO NOTHING").Text(name).Text(tenant))
+}
+
+func (t *tx) groupUsed(name, tenant string) (bool, error) {
+	st := t.stmt("SELECT 1 FROM group_used WHERE name = ? AND tenant = ?").Text(name).Text(tenant)
+	ok, err := st.Next()
+	if ok {
+		st.Reset()
+	}
+	return ok, err
+}
