@@ -70,13 +70,16 @@ func (in *intake) route(ev event.Event) (store.Incoming, error) {
 		return store.Incoming{}, fmt.Errorf("the event's data cannot be read: %w", err)
 	}
 	out, dead := store.Incoming{Event: ev}, 0
+	if v.Incident != nil && v.Incident.RedirectedTo != "" {
+		out.MergedInto = event.SiblingKey(ev.PartitionKey, v.Incident.RedirectedTo)
+	}
 	for _, b := range in.host.flows.answering(in.key) {
 		run := store.NewRun{
 			Flow: b.flow.Name, FlowVersion: b.flow.Version, GroupBy: b.trigger.GroupBy,
 			Connection: in.key.connection, Trigger: in.key.trigger, EventSource: ev.Source, EventID: ev.ID,
 		}
 		if b.trigger.Where != nil {
-			ok, err := b.trigger.Where.Test(env(v, ev.PartitionKey))
+			ok, err := b.trigger.Where.Test(env(v, ev.PartitionKey, ""))
 			if err != nil {
 				// Whether the flow wants it cannot be told: show it rather than pass it over.
 				id, _ := uuid.NewV7()

@@ -27,19 +27,21 @@ func (h *Host) load(ctx context.Context, run store.Run) (flow.Env, error) {
 			return nil, fmt.Errorf("read event %s: %w", run.EventID, err)
 		}
 	}
-	return env(v, run.CaseKey), nil
+	return env(v, run.CaseKey, run.MergedKey), nil
 }
 
-// env is a view as an environment, with the case key that this run goes by.
-func env(v *view.View, caseKey string) flow.Env {
+// env is a view as an environment, with the case key that this run goes by and the one that ended in it.
+func env(v *view.View, caseKey, mergedKey string) flow.Env {
 	ev := v.Event
-	ev.CaseKey = caseKey
+	ev.CaseKey, ev.MergedCaseKey = caseKey, mergedKey
 	e := flow.Env{"event": ev}
 	switch {
 	case v.Alert != nil:
 		e["alert"] = *v.Alert
 	case v.Incident != nil:
 		e["incident"] = *v.Incident
+	case v.Case != nil:
+		e["case"] = *v.Case
 	default:
 		e["row"] = v.Row
 	}

@@ -22,6 +22,7 @@ var viewTypes = sync.OnceValue(func() map[string]*typ {
 		"event":    fromGo(reflect.TypeFor[view.Event](), "event"),
 		"alert":    fromGo(reflect.TypeFor[view.Alert](), "alert"),
 		"incident": fromGo(reflect.TypeFor[view.Incident](), "incident"),
+		"case":     fromGo(reflect.TypeFor[view.Case](), "case"),
 		"row":      tMap,
 	}
 })
@@ -29,7 +30,7 @@ var viewTypes = sync.OnceValue(func() map[string]*typ {
 var runType = &typ{kind: kObject, name: "run", fields: map[string]*typ{"id": tString, "flow": tString, "attempt": tInt}}
 
 // subjects are the names that belong to one kind of event, by its type.
-var subjects = map[string]string{event.TypeAlert: "alert", event.TypeIncident: "incident"}
+var subjects = map[string]string{event.TypeAlert: "alert", event.TypeIncident: "incident", event.TypeCase: "case"}
 
 // triggers reads `on` and returns what the steps may see.
 func (l *loader) triggers(d *draft) *scope {

@@ -105,3 +105,13 @@ func isGUID(s string) bool {
 	}
 	return true
 }
+
+// SiblingKey is the key of another object of the same kind and scope as the one that key belongs to: of the incident
+// msincident:<tenant>:<id> that an incident was merged into, for example. It is empty if key has no such form.
+func SiblingKey(key, id string) string {
+	i := strings.LastIndexByte(key, ':')
+	if i < 0 || strings.TrimSpace(id) == "" {
+		return ""
+	}
+	return key[:i+1] + strings.ToLower(strings.TrimSpace(id))
+}

@@ -58,7 +58,17 @@ type finding struct {
 		Comments []struct {
 			Comment string `json:"comment"`
 		} `json:"comments"`
+		RedirectIncidentID string `json:"redirectIncidentId"`
+		Casewire           struct {
+			Origin string `json:"origin"`
+			Key    string `json:"key"`
+		} `json:"casewire"`
 	} `json:"unmapped"`
+	StatusCode string `json:"status_code"`
+	Tickets    []struct {
+		UID    string `json:"uid"`
+		SrcURL string `json:"src_url"`
+	} `json:"tickets"`
 }
 
 type product struct {
@@ -213,6 +223,7 @@ func (f *finding) incident(ev *Event) *Incident {
 		FirstActivity: at(max(f.StartTime, first.FirstSeenTime)), LastActivity: at(max(f.EndTime, first.LastSeenTime)),
 		AssignedTo: f.assignedTo(), AlertIDs: []string{}, AlertCount: first.RelatedEventsCount, Products: full(first.DataSources),
 		Labels: full(f.Metadata.Labels), Comment: f.Comment, Comments: f.comments(),
+		RedirectedTo: f.Unmapped.RedirectIncidentID,
 	}
 	if i.Updated.IsZero() {
 		i.Updated = ev.Time
@@ -227,6 +238,40 @@ func (f *finding) incident(ev *Event) *Incident {
 	o := f.observables()
 	i.Observables, i.IPs, i.Domains, i.URLs, i.Hashes, i.Mails = o.all, o.ips, o.domains, o.urls, o.hashes, o.mails
 	return i
+}
+
+// Statuses of an Incident Finding.
+const (
+	statusResolved = 4
+	statusClosed   = 5
+)
+
+// kase reads a case; the word itself is Go's.
+func (f *finding) kase(ev *Event) *Case {
+	var first info
+	if len(f.InfoList) > 0 {
+		first = f.InfoList[0]
+	}
+	c := &Case{
+		ID: ev.Subject, Title: either(first.Title, f.Message), URL: f.SrcURL,
+		Severity: either(f.Severity, ocsf.SeverityName(f.SeverityID)), SeverityID: f.SeverityID,
+		Status: either(f.Status, ocsf.StatusName(ocsf.ClassIncidentFinding, f.StatusID)), StatusID: f.StatusID, StatusText: f.StatusCode,
+		Closed:  f.StatusID == statusResolved || f.StatusID == statusClosed,
+		Verdict: either(f.Verdict, ocsf.VerdictName(f.VerdictID)), VerdictID: f.VerdictID,
+		Comment: f.Comment, AssignedTo: f.assignedTo(), Key: f.Unmapped.Casewire.Key, Labels: full(f.Metadata.Labels),
+		Created: at(first.CreatedTime), Updated: at(first.ModifiedTime),
+	}
+	if c.Updated.IsZero() {
+		c.Updated = ev.Time
+	}
+	if len(f.Tickets) > 0 {
+		c.Number, c.URL = f.Tickets[0].UID, either(f.Tickets[0].SrcURL, c.URL)
+	}
+	c.OriginKind, c.OriginID, _ = strings.Cut(f.Unmapped.Casewire.Origin, ":")
+	if parts := strings.SplitN(ev.Key, ":", 3); len(parts) == 3 && parts[0] == "case" {
+		c.System = parts[1]
+	}
+	return c
 }
 
 // assignedTo is the person, else the group; the group that stands for nobody is nobody.

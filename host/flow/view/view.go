@@ -16,12 +16,13 @@ import (
 	"github.com/casewire/casewire/plugin/event"
 )
 
-// View is what an event looks like to a flow. Exactly one of Alert and Incident is set for those types of event; for
+// View is what an event looks like to a flow. Exactly one of Alert, Incident and Case is set for those types of event; for
 // others, Row holds the data: of a query's row its columns, of anything else all of it.
 type View struct {
 	Event    Event          `expr:"event" json:"event"`
 	Alert    *Alert         `expr:"alert" json:"alert,omitempty"`
 	Incident *Incident      `expr:"incident" json:"incident,omitempty"`
+	Case     *Case          `expr:"case" json:"case,omitempty"`
 	Row      map[string]any `expr:"row" json:"row,omitempty"`
 }
 
@@ -32,8 +33,9 @@ type Event struct {
 	Type          string    `expr:"type" json:"type"`
 	Subject       string    `expr:"subject" json:"subject"`
 	Time          time.Time `expr:"time" json:"time"`
-	Key           string    `expr:"key" json:"key"`           // the object's canonical key
-	CaseKey       string    `expr:"case_key" json:"case_key"` // what the case is found by
+	Key           string    `expr:"key" json:"key"`                         // the object's canonical key
+	CaseKey       string    `expr:"case_key" json:"case_key"`               // what the case is found by
+	MergedCaseKey string    `expr:"merged_case_key" json:"merged_case_key"` // of a case that is a duplicate of case_key's since this event; empty: there is none
 	CorrelationID string    `expr:"correlation_id" json:"correlation_id"`
 	Tenant        string    `expr:"tenant" json:"tenant"`
 	TLP           string    `expr:"tlp" json:"tlp"`
@@ -111,21 +113,47 @@ type Incident struct {
 	Updated       time.Time    `expr:"updated" json:"updated"`
 	FirstActivity time.Time    `expr:"first_activity" json:"first_activity"`
 	LastActivity  time.Time    `expr:"last_activity" json:"last_activity"`
-	AssignedTo    string       `expr:"assigned_to" json:"assigned_to"` // a person or a group; empty for nobody
-	Techniques    []string     `expr:"techniques" json:"techniques"`   // ["T1059.001"]
-	Tactics       []string     `expr:"tactics" json:"tactics"`         // ["Execution"]
-	AlertIDs      []string     `expr:"alert_ids" json:"alert_ids"`     // of the alerts that it has
-	AlertCount    int          `expr:"alert_count" json:"alert_count"` // how many it has, even if their ids are not known
-	Products      []string     `expr:"products" json:"products"`       // of its alerts: ["Microsoft Defender XDR"]
-	IPs           []string     `expr:"ips" json:"ips"`                 // as of an alert
-	Domains       []string     `expr:"domains" json:"domains"`         // as of an alert
-	URLs          []string     `expr:"urls" json:"urls"`               // as of an alert
-	Hashes        []string     `expr:"hashes" json:"hashes"`           // as of an alert
-	Mails         []string     `expr:"mails" json:"mails"`             // as of an alert
-	Observables   []Observable `expr:"observables" json:"observables"` // everything worth looking up
-	Labels        []string     `expr:"labels" json:"labels"`           // ["vip"]
-	Comment       string       `expr:"comment" json:"comment"`         // the newest
-	Comments      []string     `expr:"comments" json:"comments"`       // all, in the source's order
+	AssignedTo    string       `expr:"assigned_to" json:"assigned_to"`     // a person or a group; empty for nobody
+	Techniques    []string     `expr:"techniques" json:"techniques"`       // ["T1059.001"]
+	Tactics       []string     `expr:"tactics" json:"tactics"`             // ["Execution"]
+	AlertIDs      []string     `expr:"alert_ids" json:"alert_ids"`         // of the alerts that it has
+	AlertCount    int          `expr:"alert_count" json:"alert_count"`     // how many it has, even if their ids are not known
+	Products      []string     `expr:"products" json:"products"`           // of its alerts: ["Microsoft Defender XDR"]
+	IPs           []string     `expr:"ips" json:"ips"`                     // as of an alert
+	Domains       []string     `expr:"domains" json:"domains"`             // as of an alert
+	URLs          []string     `expr:"urls" json:"urls"`                   // as of an alert
+	Hashes        []string     `expr:"hashes" json:"hashes"`               // as of an alert
+	Mails         []string     `expr:"mails" json:"mails"`                 // as of an alert
+	Observables   []Observable `expr:"observables" json:"observables"`     // everything worth looking up
+	Labels        []string     `expr:"labels" json:"labels"`               // ["vip"]
+	Comment       string       `expr:"comment" json:"comment"`             // the newest
+	Comments      []string     `expr:"comments" json:"comments"`           // all, in the source's order
+	RedirectedTo  string       `expr:"redirected_to" json:"redirected_to"` // id of the incident that this one was merged into; else empty
+}
+
+// Case is a case of a case manager, as its own trigger brings it, made flat.
+type Case struct {
+	ID         string    `expr:"id" json:"id"`                   // in its system: "10042", "~123456"
+	Number     string    `expr:"number" json:"number"`           // what people call it: "SOC-24", "57"
+	System     string    `expr:"system" json:"system"`           // "jira", "thehive"
+	Title      string    `expr:"title" json:"title"`             // "Suspicious PowerShell command line"
+	URL        string    `expr:"url" json:"url"`                 // where people open it
+	Status     string    `expr:"status" json:"status"`           // New, In Progress, On Hold, Resolved, Closed
+	StatusID   int       `expr:"status_id" json:"status_id"`     // 1, 2, 3, 4, 5
+	StatusText string    `expr:"status_text" json:"status_text"` // the system's own word: "Won't do"
+	Closed     bool      `expr:"closed" json:"closed"`           // it is resolved or closed
+	Severity   string    `expr:"severity" json:"severity"`       // as of an alert
+	SeverityID int       `expr:"severity_id" json:"severity_id"` // as of an alert
+	Verdict    string    `expr:"verdict" json:"verdict"`         // as of an alert; also Duplicate, Other
+	VerdictID  int       `expr:"verdict_id" json:"verdict_id"`   // 0, 1, 2, 5, 7, 10, 99
+	Comment    string    `expr:"comment" json:"comment"`         // the summary that it was closed with
+	AssignedTo string    `expr:"assigned_to" json:"assigned_to"` // "ana@contoso.example"
+	OriginKind string    `expr:"origin_kind" json:"origin_kind"` // "alert" or "incident": what it was made for; empty if it was not made by a flow
+	OriginID   string    `expr:"origin_id" json:"origin_id"`     // in its source: "da638551234567890123_-123456", "28282"
+	Key        string    `expr:"key" json:"key"`                 // the key that it was made with, when known
+	Labels     []string  `expr:"labels" json:"labels"`           // ["casewire", "vip"]
+	Created    time.Time `expr:"created" json:"created"`
+	Updated    time.Time `expr:"updated" json:"updated"`
 }
 
 // Observable is a value worth looking up.
@@ -162,6 +190,11 @@ func New(ev event.Event, caseKey string) (*View, error) {
 		var f *finding
 		if f, err = decode[finding](ev.Data); err == nil {
 			v.Incident = f.incident(&v.Event)
+		}
+	case event.TypeCase:
+		var f *finding
+		if f, err = decode[finding](ev.Data); err == nil {
+			v.Case = f.kase(&v.Event)
 		}
 	default:
 		v.Row, err = row(ev)

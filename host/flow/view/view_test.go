@@ -174,7 +174,7 @@ func TestRow(t *testing.T) {
 	for _, c := range []struct{ typ, data, want string }{
 		{event.TypeRow, `{"class_uid":0,"unmapped":{"row":{"Ip":"1.1.1.1","N":3}}}`, `{"Ip":"1.1.1.1","N":3}`},
 		{event.TypeRow, `{"a":{"b":[1,null]}}`, `{"a":{"b":[1,null]}}`},
-		{event.TypeCase, `{"unmapped":{"row":{"Ip":1}}}`, `{"unmapped":{"row":{"Ip":1}}}`},
+		{event.TypeIndicator, `{"unmapped":{"row":{"Ip":1}}}`, `{"unmapped":{"row":{"Ip":1}}}`},
 		{"something.else", `{}`, `{}`},
 	} {
 		v, err := view.New(eventOf(t, c.typ, json.RawMessage(c.data)), "")
@@ -325,5 +325,31 @@ func BenchmarkNew(b *testing.B) {
 		if _, err := view.New(ev, ""); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+func TestCase(t *testing.T) {
+	t.Parallel()
+	e := eventOf(t, event.TypeCase, map[string]any{
+		"severity_id": 4, "status_id": 5, "status_code": "Won't do", "verdict_id": 10, "message": "Title", "comment": "done",
+		"assignee":          map[string]any{"email_addr": "ana@contoso.example"},
+		"tickets":           []any{map[string]any{"uid": "SOC-24", "src_url": "https://jira.example/browse/SOC-24"}},
+		"finding_info_list": []any{map[string]any{"uid": "da1_2", "created_time": 1000, "modified_time": 2000}},
+		"metadata":          map[string]any{"labels": []any{"casewire"}},
+		"unmapped":          map[string]any{"casewire": map[string]any{"origin": "alert:da1:2", "key": "msalert:t:1"}},
+	})
+	e.Subject, e.PartitionKey = "10042", "case:jira:jira.example:10042"
+	v, err := view.New(e, "k")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := &view.Case{
+		ID: "10042", Number: "SOC-24", System: "jira", Title: "Title", URL: "https://jira.example/browse/SOC-24", Status: "Closed", StatusID: 5,
+		StatusText: "Won't do", Closed: true, Severity: "High", SeverityID: 4, Verdict: "Duplicate", VerdictID: 10, Comment: "done",
+		AssignedTo: "ana@contoso.example", OriginKind: "alert", OriginID: "da1:2", Key: "msalert:t:1", Labels: []string{"casewire"},
+		Created: time.UnixMilli(1000).UTC(), Updated: time.UnixMilli(2000).UTC(),
+	}
+	if diff := cmp.Diff(want, v.Case); diff != "" || v.Alert != nil || v.Incident != nil || v.Row != nil {
+		t.Errorf("case (-want +got):\n%s", diff)
 	}
 }

@@ -448,3 +448,40 @@ func TestReadsCanBeInterrupted(t *testing.T) {
 		t.Fatalf("the next on the same connection: %v", err)
 	}
 }
+
+// A file of the first schema is brought up to date: groups that have cases already are known to have them.
+func TestMigrateGroups(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "old.db")
+	c, err := lite.Open(path, lite.ReadWrite)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, sql := range []string{
+		migrations[0], fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = 1", applicationID),
+		"INSERT INTO run (seq, id, flow, version, case_key, group_by, tenant, state, fence) VALUES (1, 'r1', 'f', 'v', 'msincident:t:1', 'incident', 'acme', 'succeeded', 0)",
+	} {
+		if err := c.Exec(sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(t.Context(), path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	err = s.w.write(t.Context(), "test", 0, func(tx *tx) error {
+		for name, want := range map[string]bool{"msincident:t:1": true, "msincident:t:2": false} {
+			if used, err := tx.groupUsed(name, "acme"); err != nil || used != want {
+				t.Errorf("%s: used %v, %v", name, used, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
