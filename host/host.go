@@ -28,6 +28,7 @@ type Host struct {
 	engine  *engine.Engine
 	flows   *flows
 	views   *viewCache
+	states  *states
 	acks    atomic.Int64 // webhooks in work
 
 	conns   atomic.Pointer[[]Connection] // in force
@@ -61,6 +62,9 @@ func New(o Options) (*Host, error) {
 	h.conns.Store(&o.Connections)
 	h.reloads.Store(&Reloads{})
 	var err error
+	if h.states, err = newStates(o.Store, o.StateKey, o.Logger); err != nil {
+		return nil, err
+	}
 	o.Sandbox.Mode = cmp.Or(o.Sandbox.Mode, SandboxAuto)
 	o.Limits = o.Limits.OrDefault(DefaultLimits)
 	h.catalog, err = catalog.New(catalog.Options{
@@ -70,6 +74,7 @@ func New(o Options) (*Host, error) {
 	if err != nil {
 		return nil, err
 	}
+	h.catalog.OnState(h.keepState)
 	h.flows = newFlows(o.Store, h)
 	h.engine, err = engine.New(engine.Options{
 		Store: o.Store, Caller: caller{h.catalog}, Flows: h.flows, Logger: o.Logger, Workers: o.Workers, Load: h.load,
@@ -145,6 +150,7 @@ func (h *Host) Start(ctx context.Context) (err error) {
 		cancel(errStopped)
 		return errors.Join(err, h.catalog.Stop(context.WithoutCancel(ctx)))
 	}
+	h.group.Go(func() { h.states.settle(work, h.catalog.SettleState) })
 	h.takeIn(ctx)
 	h.started = true
 	return nil
@@ -162,7 +168,11 @@ func (h *Host) Stop(ctx context.Context) error {
 	h.cancel(errStopped)
 	err := h.engine.Stop(ctx)
 	h.group.Wait()
-	return errors.Join(err, h.catalog.Stop(ctx))
+	err = errors.Join(err, h.catalog.Stop(ctx))
+	if n := h.states.pay(h.catalog.SettleState); n > 0 {
+		err = errors.Join(err, fmt.Errorf("host: the newest state of %d connections is lost: the store did not take it", n))
+	}
+	return err
 }
 
 // hooks gives a connection an endpoint for each of its triggers that takes webhooks. The secret is made once and kept.

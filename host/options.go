@@ -40,6 +40,9 @@ type Options struct {
 	Limits  Limits
 	// Version of the program, told to connectors.
 	Version string
+	// StateKey seals what connectors keep for their connections, such as a refresh token: 32 random bytes in hexadecimal or
+	// base64. Without it such state is lost when the host ends. It must be the same at the next start.
+	StateKey plugin.Secret
 	// Redact scrubs what connectors print before it is logged; nil leaves it.
 	Redact func(string) string
 }

@@ -99,7 +99,13 @@ func (h *Host) desired(ctx context.Context, list []Connection) ([]catalog.Connec
 		if err != nil {
 			return nil, err
 		}
-		conns = append(conns, catalog.Connection{Name: c.Name, Connector: c.Connector, Tenant: c.Tenant, Config: c.Config, Hooks: hooks})
+		to := catalog.Connection{Name: c.Name, Connector: c.Connector, Tenant: c.Tenant, Config: c.Config, Hooks: hooks}
+		if !h.catalog.Keeps(c.Name, c.Connector, c.Tenant) {
+			if err := h.states.load(ctx, c, &to); err != nil {
+				return nil, err
+			}
+		}
+		conns = append(conns, to)
 	}
 	return conns, nil
 }
@@ -110,6 +116,8 @@ func (h *Host) refusals(ctx context.Context, outcomes []catalog.Outcome) error {
 	for _, o := range outcomes {
 		switch {
 		case o.Err == nil:
+		case o.Err.Reason == ReasonStateUnreadable: // others go on without it
+			h.log.ErrorContext(ctx, "connection is out of service", "connection", o.Connection, "error", o.Err)
 		case o.Err.Class() == plugin.ClassUnavailable:
 			h.log.WarnContext(ctx, "connector is down; it is given its connection when it is up", "connection", o.Connection, "error", o.Err)
 		default:

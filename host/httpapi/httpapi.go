@@ -48,6 +48,9 @@ func Handler(h *host.Host, st store.Store, o Options) http.Handler {
 	mux.Handle("GET /v1/deadletters", a.operator(a.deadLetters))
 	mux.Handle("POST /v1/connectors/{connector}/lift", a.operator(a.lift))
 	mux.Handle("POST /v1/connections/{connection}/triggers/{trigger}/poll", a.operator(a.poll))
+	mux.Handle("POST /v1/connections/{connection}/check", a.operator(a.check))
+	mux.Handle("PUT /v1/connections/{connection}/state", a.operator(a.setState))
+	mux.Handle("DELETE /v1/connections/{connection}/state", a.operator(a.setState))
 	// Who has no token learns nothing about what there is.
 	mux.Handle("/v1/", a.operator(nothing))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {

@@ -92,7 +92,7 @@ type Catalog struct {
 	configuring sync.Mutex // one Configure at a time
 	generation  uint64     // under configuring
 	conns       atomic.Pointer[map[string]*conn]
-	onState     atomic.Pointer[func(string, []byte)]
+	onState     atomic.Pointer[func(Connection, []byte)]
 
 	ctx     context.Context // ends with Stop; what supervisors do on their own account
 	cancel  context.CancelFunc
@@ -142,7 +142,7 @@ func New(opts Options) (*Catalog, error) {
 
 // OnState sets what is called with a connection's sealed state whenever a connector hands out a new one. It is called
 // before the call or batch that carried the state is reported, and must have made it durable when it returns.
-func (c *Catalog) OnState(f func(connection string, state []byte)) { c.onState.Store(&f) }
+func (c *Catalog) OnState(f func(of Connection, state []byte)) { c.onState.Store(&f) }
 
 // Stop lets calls finish for Options.Grace, or until ctx ends if that is sooner, ends every process, and waits for all of
 // that. New calls fail at once.
@@ -219,6 +219,9 @@ func (c *Catalog) acquire(ctx context.Context, name string) (*conn, *instance, *
 		e.Origin = plugin.OriginConfig
 		return nil, nil, e
 	}
+	if e := cn.spec.Broken; e != nil {
+		return nil, nil, refusal(cn, e)
+	}
 	in, err := cn.sup.acquire(ctx)
 	if err != nil {
 		return nil, nil, err
@@ -230,13 +233,40 @@ func (c *Catalog) acquire(ctx context.Context, name string) (*conn, *instance, *
 	return cn, in, nil
 }
 
+// saveState keeps what a connector handed out, and returns when that is durable.
 func (c *Catalog) saveState(cn *conn, state []byte) {
 	if len(state) == 0 {
 		return
 	}
-	cn.sealed.set(state)
+	if len(state) > maxState {
+		cn.sup.log.Error("connector hands out more state than can be kept; the last one stays",
+			"connection", cn.spec.Name, "bytes", len(state), "limit", maxState)
+		return
+	}
+	cn.sealed.saving.Lock()
+	defer cn.sealed.saving.Unlock()
+	// A connection that became another's by the same name keeps what is now under that name.
+	if now := (*c.conns.Load())[cn.spec.Name]; now == nil || now.sealed != cn.sealed || !cn.sealed.set(state, cn.epoch) {
+		return
+	}
 	if f := c.onState.Load(); f != nil && *f != nil {
-		(*f)(cn.spec.Name, state)
+		(*f)(cn.spec, state)
+	}
+}
+
+// Keeps says whether the catalog has the state of a connection: what was handed out since is newer than what anybody read
+// elsewhere.
+func (c *Catalog) Keeps(connection, connector, tenant string) bool {
+	cn := (*c.conns.Load())[connection]
+	return cn != nil && cn.spec.Broken == nil && cn.continues(Connection{Connector: connector, Tenant: tenant})
+}
+
+// SettleState calls f with the newest state of a connection, while no other of it is on its way to OnState.
+func (c *Catalog) SettleState(connection string, f func(state []byte)) {
+	if cn := (*c.conns.Load())[connection]; cn != nil {
+		cn.sealed.saving.Lock()
+		defer cn.sealed.saving.Unlock()
+		f(cn.sealed.get())
 	}
 }
 

@@ -156,7 +156,7 @@ func TestStateComesBack(t *testing.T) {
 	f := newFake("jira")
 	c := newCatalog(t, catalog.Options{}, f)
 	saved := map[string]string{}
-	c.OnState(func(connection string, state []byte) { saved[connection] = string(state) })
+	c.OnState(func(of catalog.Connection, state []byte) { saved[of.Name] = string(state) })
 	a := conn("a", "jira", `{}`)
 	a.State = []byte("stored")
 	gen := configure(t, c, a)[0].Generation

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -21,8 +22,12 @@ type Connection struct {
 	// Config is JSON after the connector's config schema, secrets in place. It goes to the connector and nowhere else.
 	Config json.RawMessage
 	Hooks  []Hook
-	// State is what OnState was last given for the connection.
+	// State is what OnState was last given for the connection, by this host or an earlier one, or what somebody else put in
+	// its place. Nil says nothing: what the catalog has, if anything, stays.
 	State []byte
+	// Broken, if not nil, is why the host itself cannot put the connection into service. The connector is not told of it, and
+	// calls fail with this error.
+	Broken *plugin.Error
 }
 
 // Hook is the public endpoint of a trigger.
@@ -47,13 +52,17 @@ type conn struct {
 	generation uint64
 	sup        *supervisor
 	sealed     *sealed // shared by the generations
+	epoch      int     // of the state that it was placed with
 	refused    atomic.Pointer[plugin.Error]
 }
 
 // sealed is a connection's state: what the connector handed out last, or what the host was configured with.
 type sealed struct {
+	saving sync.Mutex // states become durable in the order in which they come
+
 	mu         sync.Mutex
 	cur, given []byte
+	epoch      int // grows when somebody else than the connector changes the state
 }
 
 func (s *sealed) get() []byte {
@@ -62,27 +71,49 @@ func (s *sealed) get() []byte {
 	return s.cur
 }
 
-func (s *sealed) set(b []byte) {
+// set takes what the connector handed out, unless it is about a state that was replaced since: whoever signs in anew does
+// not want what an old call brings. It says whether it is news.
+func (s *sealed) set(b []byte, epoch int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if epoch != s.epoch || bytes.Equal(b, s.cur) {
+		return false
+	}
 	s.cur = b
+	return true
 }
 
-// offer takes a configured state and says whether it is news. A caller that gives what it gave before, or what the
-// connector handed out, says nothing new; anything else was put there by somebody (a sign-in) and wins.
+// offer takes a configured state and says whether it is news. A caller that gives nothing, what it gave before, or what
+// the connector handed out, says nothing new; anything else was put there by somebody (a sign-in) and wins.
 func (s *sealed) offer(b []byte) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if b == nil {
+		return false
+	}
 	if bytes.Equal(b, s.given) || bytes.Equal(b, s.cur) {
 		s.given = b
 		return false
 	}
 	s.given, s.cur = b, b
+	s.epoch++
 	return true
 }
 
+func (s *sealed) at() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.epoch
+}
+
 func (a Connection) same(b Connection) bool {
-	return a.Connector == b.Connector && a.Tenant == b.Tenant && bytes.Equal(a.Config, b.Config) && slices.Equal(a.Hooks, b.Hooks)
+	return a.Connector == b.Connector && a.Tenant == b.Tenant && bytes.Equal(a.Config, b.Config) && slices.Equal(a.Hooks, b.Hooks) &&
+		(a.Broken == nil) == (b.Broken == nil)
+}
+
+// continues says whether what was kept for a connection is good for another of its name.
+func (cn *conn) continues(with Connection) bool {
+	return cn.spec.Connector == with.Connector && cn.spec.Tenant == with.Tenant
 }
 
 func (cn *conn) proto() *connectorv1.ConnectionConfig {
@@ -114,13 +145,13 @@ func (c *Catalog) Configure(ctx context.Context, desired []Connection) ([]Outcom
 		}
 		cn := c.place(spec, old[spec.Name])
 		next[spec.Name] = cn
-		if cn != old[spec.Name] {
+		if cn != old[spec.Name] && cn.spec.Broken == nil {
 			concerned[cn.sup] = true
 		}
 	}
 	gone := map[*supervisor]bool{}
 	for name, was := range old {
-		if now := next[name]; now == nil || now.sup != was.sup {
+		if now := next[name]; now == nil || now.sup != was.sup || now.spec.Broken != nil {
 			gone[was.sup] = true
 		}
 	}
@@ -186,14 +217,16 @@ const maxState = 512 << 10
 // place returns the connection to put in force: the one there is, if nothing about it changed.
 func (c *Catalog) place(spec Connection, was *conn) *conn {
 	seal := &sealed{cur: spec.State, given: spec.State}
-	if was != nil && was.spec.Connector == spec.Connector && was.spec.Tenant == spec.Tenant {
+	if was != nil && was.continues(spec) {
 		seal = was.sealed
 		if news := seal.offer(spec.State); !news && was.spec.same(spec) {
 			return was
 		}
 	}
 	c.generation++
-	return &conn{spec: spec, generation: c.generation, sup: c.sups[spec.Connector], sealed: seal}
+	cn := &conn{spec: spec, generation: c.generation, sup: c.sups[spec.Connector], sealed: seal, epoch: seal.at()}
+	cn.refused.Store(spec.Broken)
+	return cn
 }
 
 // connections returns the connections of a connector in force, by name.
@@ -204,6 +237,13 @@ func (c *Catalog) connections(s *supervisor) map[string]*conn {
 			out[name] = cn
 		}
 	}
+	return out
+}
+
+// offered are those of them that the connector is told of.
+func (c *Catalog) offered(s *supervisor) map[string]*conn {
+	out := c.connections(s)
+	maps.DeleteFunc(out, func(_ string, cn *conn) bool { return cn.spec.Broken != nil })
 	return out
 }
 

@@ -59,7 +59,7 @@ func TestPollAcknowledgesWhatWasTaken(t *testing.T) {
 			return fmt.Errorf("opened with %v", o)
 		}
 		for i := range uint64(3) {
-			if err := sendBatch(s, &connectorv1.Batch{Seq: i + 1, Cursor: fmt.Appendf(nil, "c%d", i+1), CaughtUp: i == 2, ConnectionState: []byte("s")}); err != nil {
+			if err := sendBatch(s, &connectorv1.Batch{Seq: i + 1, Cursor: fmt.Appendf(nil, "c%d", i+1), CaughtUp: i == 2, ConnectionState: fmt.Appendf(nil, "s%d", i)}); err != nil {
 				return err
 			}
 			m, err := s.Recv()
@@ -71,7 +71,7 @@ func TestPollAcknowledgesWhatWasTaken(t *testing.T) {
 		return nil
 	})
 	states := 0
-	c.OnState(func(string, []byte) { states++ })
+	c.OnState(func(catalog.Connection, []byte) { states++ })
 	var got []string
 	err := c.Poll(t.Context(), "a", "alerts", []byte("start"), func(_ context.Context, b *connectorv1.Batch) error {
 		if states != len(got)+1 {

@@ -147,7 +147,7 @@ func (in *instance) end(ctx context.Context, grace time.Duration) {
 func (in *instance) sync(ctx context.Context) *plugin.Error {
 	in.syncing.Lock()
 	defer in.syncing.Unlock()
-	want := in.sup.cat.connections(in.sup)
+	want := in.sup.cat.offered(in.sup)
 	req := &connectorv1.ConfigureRequest{Host: in.sup.cat.hostInfo()}
 	sent := map[string]*conn{}
 	size := 0

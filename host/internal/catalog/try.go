@@ -30,8 +30,15 @@ func (c *Catalog) Try(ctx context.Context, desired []Connection) ([]Outcome, err
 			continue
 		}
 		s := c.sups[spec.Connector]
-		seen[spec.Name] = &conn{spec: spec, sup: s, sealed: &sealed{cur: spec.State}}
-		if was := current[spec.Name]; was == nil || !was.spec.same(spec) {
+		was := current[spec.Name]
+		state := spec.State
+		if was != nil && state == nil && was.continues(spec) {
+			state = was.sealed.get()
+		}
+		seen[spec.Name] = &conn{spec: spec, sup: s, sealed: &sealed{cur: state}}
+		if spec.Broken != nil {
+			outcomes[i].Err = spec.Broken
+		} else if was == nil || !was.spec.same(spec) {
 			changed[s] = append(changed[s], i)
 		}
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/casewire/casewire/host"
 	"github.com/casewire/casewire/host/diag"
+	"github.com/casewire/casewire/host/httpapi"
 	"github.com/casewire/casewire/host/internal/catalog"
 	"github.com/casewire/casewire/host/internal/config"
 	"github.com/casewire/casewire/host/store"
@@ -55,7 +56,8 @@ func doctorCommand(app App) *cobra.Command {
 		Use:   "doctor",
 		Short: "Try everything that a host needs: vendors, permissions, data file, webhooks, sandbox",
 		Long: `Doctor checks the configuration, starts each connector, and has it try each connection: the token, the permissions,
-whether the vendor can be reached. It changes nothing at any vendor, and can be used while a host runs.
+whether the vendor can be reached. It changes nothing at any vendor, and can be used while a host runs. A connection for which
+something is kept, such as a sign-in, is then tried by the host itself: a second user of a sign-in could end it for both.
 
 Exit code 1 says that something failed, 2 that the configuration has mistakes.`,
 		Args: cobra.NoArgs,
@@ -223,6 +225,8 @@ func handshake(ctx context.Context, at, param string) (status, summary, remedy s
 
 // connections has each connector try its connections, in processes of its own.
 func (d *doctor) connections(ctx context.Context, known *connectors) error {
+	keeper := d.keeper(ctx)
+	defer keeper.close()
 	var conns []catalog.Connection
 	for _, c := range d.file.Connections {
 		cfg, ok := d.secrets.Configs[c.Name]
@@ -231,9 +235,10 @@ func (d *doctor) connections(ctx context.Context, known *connectors) error {
 			continue
 		}
 		desc, _ := known.Connector(c.Connector)
-		conns = append(conns, catalog.Connection{
-			Name: c.Name, Connector: c.Connector, Tenant: c.Tenant, Config: cfg, Hooks: d.hooks(ctx, c.Name, desc),
-		})
+		to := catalog.Connection{Name: c.Name, Connector: c.Connector, Tenant: c.Tenant, Config: cfg, Hooks: d.hooks(ctx, c.Name, desc)}
+		if keeper.give(ctx, &to) {
+			conns = append(conns, to)
+		}
 	}
 	if len(conns) == 0 {
 		return nil
@@ -251,6 +256,7 @@ func (d *doctor) connections(ctx context.Context, known *connectors) error {
 		defer cancel()
 		_ = cat.Stop(ctx) // what is left behind ends with this process
 	}()
+	cat.OnState(keeper.keep)
 	outcomes, err := cat.Configure(ctx, conns)
 	if err != nil {
 		return Environment(err)
@@ -330,20 +336,16 @@ func (d *doctor) connection(ctx context.Context, cat *catalog.Catalog, o catalog
 		d.add(f)
 		return
 	}
-	names := map[connectorv1.ProbeStatus]string{
-		connectorv1.ProbeStatus_PROBE_STATUS_OK: statusOK, connectorv1.ProbeStatus_PROBE_STATUS_WARNING: statusWarning,
-		connectorv1.ProbeStatus_PROBE_STATUS_FAILED: statusFailed, connectorv1.ProbeStatus_PROBE_STATUS_SKIPPED: statusSkipped,
-	}
 	for _, p := range probes {
-		f := Finding{
-			Area: "connection", Name: o.Connection, Check: p.GetName(), Status: names[p.GetStatus()],
-			Summary: d.secrets.Redactor.String(p.GetSummary()), Remedy: d.secrets.Redactor.String(p.GetRemedy()),
-		}
-		if f.Status == "" {
-			f.Status = statusWarning
-		}
-		d.add(f)
+		d.probe(o.Connection, httpapi.NewProbeRecord(p))
 	}
+}
+
+func (d *doctor) probe(connection string, p httpapi.ProbeRecord) {
+	d.add(Finding{
+		Area: "connection", Name: connection, Check: p.Name, Status: p.Status,
+		Summary: d.secrets.Redactor.String(p.Summary), Remedy: d.secrets.Redactor.String(p.Remedy),
+	})
 }
 
 // tell prints the findings, and fails if any of them did.

@@ -94,8 +94,13 @@ func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer
 	if err != nil {
 		return Environment(err)
 	}
+	key, err := stateKeyOf(file, secrets, true)
+	if err != nil {
+		return Environment(fmt.Errorf("the key that seals connections' state: %w", err))
+	}
+	secrets.Redactor.Add(key)
 	h, err := host.New(host.Options{
-		Store: st, Connectors: known.all(), Connections: conns, Logger: log, PublicURL: file.HTTP.PublicURL,
+		Store: st, StateKey: key, Connectors: known.all(), Connections: conns, Logger: log, PublicURL: file.HTTP.PublicURL,
 		IdleStop: file.Plugins.IdleStop, Version: app.Version, Redact: secrets.Redactor.String,
 		Sandbox: sandbox(file.Plugins), Limits: host.Limits{Memory: file.Plugins.Memory, Files: file.Plugins.Files},
 	})

@@ -18,6 +18,7 @@ import (
 
 	"github.com/casewire/casewire/host/diag"
 	"github.com/casewire/casewire/host/flow"
+	"github.com/casewire/casewire/host/internal/seal"
 	"github.com/casewire/casewire/host/internal/yamldoc"
 	"github.com/casewire/casewire/host/secret"
 	"github.com/casewire/casewire/plugin"
@@ -36,7 +37,8 @@ type File struct {
 	Flows   []*flow.Flow
 	Sources []flow.Source
 
-	token *slot // operator token
+	token    *slot // operator token
+	storeKey *slot // seals connections' state
 }
 
 // Dir is the folder that relative paths in the file start from.
@@ -45,6 +47,9 @@ func (f *File) Dir() string { return filepath.Dir(f.Path) }
 // Store says where the data file is.
 type Store struct {
 	Path string
+	// Key is a reference to the key that seals connections' state; empty: the host has one of its own beside the data file.
+	// Its value comes from ResolveSecrets.
+	Key string
 }
 
 // HTTP says where the host listens.
@@ -97,6 +102,7 @@ type slot struct {
 // Resolved holds the values of the secrets.
 type Resolved struct {
 	OperatorToken plugin.Secret
+	StateKey      plugin.Secret
 	// Configs are the connections' configs with their secrets in place, by connection. They must not be shown.
 	Configs map[string]json.RawMessage
 	// Redactor knows every secret of the file.
@@ -211,6 +217,14 @@ func (f *File) ResolveSecrets(ctx context.Context, missing diag.Severity) (*Reso
 		res.OperatorToken, _ = r.get(ctx, f.token)
 		if n := len(res.OperatorToken.Reveal()); n > 0 && n < minToken {
 			out.Warnf(f.token.pos, f.token.path, "make one with `openssl rand -hex 32`", "the operator token has only %d characters", n)
+		}
+	}
+	if f.storeKey != nil {
+		var ok bool
+		if res.StateKey, ok = r.get(ctx, f.storeKey); ok {
+			if _, err := seal.ParseKey(res.StateKey.Reveal()); err != nil {
+				out.Errorf(f.storeKey.pos, f.storeKey.path, "", "%v", err)
+			}
 		}
 	}
 	for _, c := range f.Connections {

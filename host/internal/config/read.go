@@ -105,12 +105,17 @@ func (r *reader) noVariables(n *yamldoc.Node, path string) {
 
 func (r *reader) store() {
 	r.file.Store.Path = r.path(DefaultStore)
-	n := r.section("store", []string{"path"}, []string{"postgres", "sqlite", "url"})
+	n := r.section("store", []string{"path", "key"}, []string{"postgres", "sqlite", "url"})
 	if p := r.text(n.Get("path"), "store.path"); p != "" {
 		if strings.Contains(p, "://") {
 			r.out.Errorf(n.Get("path").Pos, "store.path", "write the path of a file", "only a file is supported by this version")
 		}
 		r.file.Store.Path = r.path(p)
+	}
+	if k := n.Get("key"); k != nil {
+		if s := r.reference(k, "store.key", "the key that seals connections' state"); s != nil {
+			r.file.storeKey, r.file.Store.Key = s, s.ref.String()
+		}
 	}
 }
 

@@ -60,7 +60,10 @@ const fileSchema = `{
 	"properties": {
 		"store": {
 			"type": "object", "additionalProperties": false, "description": "Where the data is kept",
-			"properties": {"path": {"type": "string", "description": "The data file, relative to this file", "default": "` + DefaultStore + `"}}
+			"properties": {
+				"path": {"type": "string", "description": "The data file, relative to this file", "default": "` + DefaultStore + `"},
+				"key": {"$ref": "#/$defs/secret", "description": "Seals what connections keep, such as sign-ins: 32 random bytes in hexadecimal or base64; without it the host makes a key file beside the data file"}
+			}
 		},
 		"http": {
 			"type": "object", "additionalProperties": false, "description": "Where the host listens",
