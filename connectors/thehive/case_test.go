@@ -35,8 +35,6 @@ func TestGetCase(t *testing.T) {
 	}
 }
 
-const routeComment = "POST /api/v1/case/~200/comment"
-
 func comments(change ...func(*sdktest.Call)) sdktest.Call {
 	c := sdktest.Call{Action: "case.comment", Key: "step 4", Input: map[string]any{"case": "~200", "text": "done"}}
 	for _, f := range change {
@@ -255,9 +253,12 @@ func FuzzTag(f *testing.F) {
 func FuzzPrepare(f *testing.F) {
 	f.Add("ip", "192.0.2.1", "IP", "::ffff:192.0.2.1")
 	f.Add("url", "HTTP://X.example", "hash", strings.Repeat("A", 5000))
-	s := &server{types: defaultTypes}
+	s, c := &server{types: defaultTypes}, &Client{}
 	f.Fuzz(func(t *testing.T, k1, d1, k2, d2 string) {
-		out := s.prepare([]Observable{{DataType: k1, Data: d1}, {DataType: k2, Data: d2}}, 2, 2)
+		out, rejected, err := c.prepare(s, []Observable{{DataType: k1, Data: d1}, {DataType: k2, Value: d2, IOC: true}}, levelAmber, levelAmber)
+		if err != nil || len(out)+len(rejected) > 2 {
+			t.Fatalf("%v, %v, %v", out, rejected, err)
+		}
 		seen := map[string]bool{}
 		for _, o := range out {
 			data := o.Data.(string)

@@ -4,12 +4,15 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/casewire/casewire/sdk"
+	"github.com/casewire/casewire/sdk/ioc"
 	"github.com/casewire/casewire/sdk/rest"
 )
 
@@ -25,6 +28,12 @@ type Config struct {
 	TLP          string `json:"tlp,omitempty" doc:"Traffic light of what is made, unless the flow says: clear, green, amber, amber+strict, red" default:"amber"`
 	PAP          string `json:"pap,omitempty" doc:"Permissible actions, unless the flow says: clear, green, amber, red" default:"amber"`
 	CaseTemplate string `json:"case_template,omitempty" doc:"Template of new cases, unless the flow says" cw:"maxlen=128"`
+
+	OwnDomains []string `json:"own_domains,omitempty" doc:"Names that belong to us, and all names below them: never marked as indicators"`
+	OwnRanges  []string `json:"own_ranges,omitempty" doc:"Networks that belong to us, such as 198.51.100.0/24: never marked as indicators"`
+
+	Cases   *Cases   `json:"cases,omitempty" doc:"Which cases trigger cases brings"`
+	Webhook *Webhook `json:"webhook,omitempty" doc:"Takes TheHive's notifications for trigger cases; off when left out, and polling alone brings the news"`
 
 	CAFile string     `json:"ca_file,omitempty" doc:"PEM file of certificates to trust besides the system's" cw:"advanced"`
 	Proxy  sdk.Secret `json:"proxy,omitzero" doc:"Proxy to go through, such as http://proxy.example:3128" cw:"advanced"`
@@ -45,6 +54,14 @@ type Client struct {
 
 	server   atomic.Pointer[server]
 	serverMu sync.Mutex
+
+	own           ioc.Rules
+	host          string // of site, for keys
+	env           sdk.Env
+	fieldDefs     atomic.Pointer[definitions]
+	caseStatuses  atomic.Pointer[statuses]
+	alertStatuses atomic.Pointer[statuses]
+	verify        func(*sdk.HookRequest) bool // nil: no webhooks
 }
 
 // maxPart is TheHive's limit for an alert's type and source.
@@ -52,7 +69,7 @@ const maxPart = 32
 
 func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 	cfg.AlertType, cfg.TLP, cfg.PAP = cmp.Or(cfg.AlertType, "casewire"), cmp.Or(cfg.TLP, "amber"), cmp.Or(cfg.PAP, "amber")
-	c := &Client{cfg: cfg, site: strings.TrimRight(cfg.BaseURL, "/")}
+	c := &Client{cfg: cfg, site: strings.TrimRight(cfg.BaseURL, "/"), env: env}
 	u, err := url.Parse(cfg.BaseURL)
 	switch {
 	case err != nil || u.Host == "":
@@ -63,6 +80,13 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 		return nil, sdk.BadConfig("/base_url", "must not have a query or fragment")
 	case strings.Contains(u.Path+"/", "/api/"):
 		return nil, sdk.BadConfig("/base_url", "must end before /api: the connector adds the path of the API")
+	}
+	c.host = strings.ToLower(u.Host)
+	if c.own, err = ownRules(cfg.OwnDomains, cfg.OwnRanges); err != nil {
+		return nil, err
+	}
+	if err := c.setUpCases(); err != nil {
+		return nil, err
 	}
 	key := cfg.APIKey
 	if cfg.Credential != nil {
@@ -113,6 +137,26 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 
 // Close lets go of idle connections.
 func (c *Client) Close() error { return c.api.Close() }
+
+// ownRules reads what is our own.
+func ownRules(domains, ranges []string) (ioc.Rules, error) {
+	var r ioc.Rules
+	for i, d := range domains {
+		name, ok := ioc.Host(d)
+		if !ok {
+			return r, sdk.BadConfig("/own_domains/"+strconv.Itoa(i), "%q is no name of a domain", d)
+		}
+		r.OwnDomains = append(r.OwnDomains, name)
+	}
+	for i, s := range ranges {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return r, sdk.BadConfig("/own_ranges/"+strconv.Itoa(i), "%q is no network such as 198.51.100.0/24", s)
+		}
+		r.OwnRanges = append(r.OwnRanges, p.Masked())
+	}
+	return r, nil
+}
 
 // part checks a configured part of an alert's identity. TheHive compares it with regard to case, people do not.
 func part(field, s string) (string, error) {

@@ -1,11 +1,7 @@
 package thehive
 
 import (
-	"cmp"
 	"context"
-	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/casewire/casewire/sdk"
@@ -21,10 +17,18 @@ type EnsureInput struct {
 	PAP         string       `json:"pap,omitempty" doc:"clear, green, amber or red; default the connection's"`
 	URL         string       `json:"url,omitempty" doc:"Link to the alert at its source"`
 	Date        time.Time    `json:"date,omitzero" doc:"When it happened; default now"`
-	Observables []Observable `json:"observables,omitempty" doc:"Values worth looking up"`
+	Observables []Observable `json:"observables,omitempty" doc:"Values worth looking up; alert.observables as they are, or one by one. Those that are new are added to what is there, and a comment says which"`
 	Procedures  []string     `json:"procedures,omitempty" doc:"ATT&CK techniques such as T1059.001; one that TheHive does not know becomes a tag"`
 
+	CustomFields map[string]any `json:"custom_fields,omitempty" doc:"Custom fields by name or display name. One that TheHive does not have, or whose value does not fit its type, is told in the description instead"`
+
+	Origin          string `json:"origin,omitempty" doc:"What it is made for, alert:<id> or incident:<id>: kept as a tag, and given back in the events of trigger cases" cw:"maxlen=200"`
+	OnExisting      string `json:"on_existing,omitempty" doc:"What to do with one that is there: update changes what differs (a closed one stays closed); comment only adds comment_on_update; reopen is update that opens a closed one again; ignore touches nothing" enum:"update,comment,reopen,ignore" default:"update"`
+	CommentOnUpdate string `json:"comment_on_update,omitempty" doc:"Markdown comment to add when one that was there is changed"`
+
 	CaseTemplate string `json:"case_template,omitempty" doc:"Template of a new case; default the connection's" cw:"maxlen=128"`
+	Assignee     string `json:"assignee,omitempty" doc:"Login of whom a new case is given to; one whom TheHive does not know leaves it to the connection's user" cw:"maxlen=128"`
+	Tasks        []Task `json:"tasks,omitempty" doc:"Tasks of a new case, besides those of its template"`
 }
 
 // Ensured is the alert or the case.
@@ -35,8 +39,9 @@ type Ensured struct {
 	AlertID string `json:"alert_id" doc:"Id of the alert"`
 	CaseID  string `json:"case_id,omitempty" doc:"Id of the case that the alert belongs to, if any"`
 	Created bool   `json:"created" doc:"This key made it"`
-	Updated bool   `json:"updated" doc:"It was changed"`
+	Updated bool   `json:"updated" doc:"It was changed, or commented on"`
 	Status  string `json:"status,omitempty" doc:"Its status when last read"`
+	Closed  bool   `json:"closed" doc:"Nobody works on it any more"`
 
 	ContentHash     string     `json:"content_hash" doc:"Over title and description as last written"`
 	Severity        int        `json:"severity,omitempty" doc:"TheHive's severity as last written, 1 to 4"`
@@ -45,32 +50,17 @@ type Ensured struct {
 	Tags            []string   `json:"tags,omitempty" doc:"Tags written so far"`
 	ObservablesHash string     `json:"observables_hash,omitempty" doc:"Over the observables given last"`
 	Procedures      []string   `json:"procedures,omitempty" doc:"Techniques given so far"`
-	Rejected        []Rejected `json:"rejected,omitempty" doc:"Observables that TheHive refused"`
+	FieldsHash      string     `json:"fields_hash,omitempty" doc:"Over the custom fields given last"`
+	CommentMark     string     `json:"comment_mark,omitempty" doc:"Mark of the last comment that this action wrote"`
+	Rejected        []Rejected `json:"rejected,omitempty" doc:"Observables that were not taken"`
+	Notes           []string   `json:"notes,omitempty" doc:"What could not be done as asked, and did not cost the case"`
 }
 
 // Rejected is an observable that TheHive refused, and why. It costs nothing else.
 type Rejected struct {
-	DataType string `json:"dataType"`
-	Data     string `json:"data"`
-	Reason   string `json:"reason"`
-}
-
-// wanted is an EnsureInput made ready for a server.
-type wanted struct {
-	server      *server
-	ref, hash   string
-	title       string
-	description string
-	link        string
-	severity    int
-	rated       bool // the severity was given
-	tlp, pap    level
-	tags        []string
-	date        int64
-	obs         []inputObservable
-	obsHash     string
-	techniques  []string
-	template    string
+	DataType string `json:"dataType" doc:"Type as it was given"`
+	Data     string `json:"data" doc:"Beginning of the value"`
+	Reason   string `json:"reason" doc:"Why it was not taken"`
 }
 
 // EnsureAlert makes sure that the call's key has exactly one alert.
@@ -85,11 +75,15 @@ func (c *Client) EnsureAlert(ctx context.Context, in EnsureInput) (Ensured, erro
 	}
 	if known && objectID(prior.AlertID) {
 		prior.ID = prior.AlertID
-		out, err := c.update(ctx, kindAlert, w, prior, call.DryRun)
+		a, err := c.readAlert(ctx, prior.AlertID)
 		if notFound(err) {
 			return Ensured{}, gone(err, "alert", prior.AlertID)
 		}
-		return out, err
+		if err != nil {
+			return Ensured{}, err
+		}
+		prior.CaseID = a.CaseID
+		return c.existing(ctx, kindAlert, w, a, prior, known)
 	}
 	if call.DryRun {
 		return c.rehearse(ctx, w, false)
@@ -102,10 +96,7 @@ func (c *Client) EnsureAlert(ctx context.Context, in EnsureInput) (Ensured, erro
 	if made {
 		return out.fresh(w), nil
 	}
-	out, err = c.update(ctx, kindAlert, w, out, false)
-	// There already, although the host knows nothing of it: most likely an attempt of this very call made it.
-	out.Created = repeated(call)
-	return out, err
+	return c.adopted(ctx, kindAlert, w, a, out)
 }
 
 // EnsureCase makes sure that the call's key has exactly one case, by way of its alert.
@@ -119,7 +110,7 @@ func (c *Client) EnsureCase(ctx context.Context, in EnsureInput) (Ensured, error
 		return c.resolve(ctx, w, true)
 	}
 	if known && objectID(prior.ID) && prior.ID != prior.AlertID {
-		return c.updateCase(ctx, w, prior, call.DryRun)
+		return c.knownCase(ctx, w, prior)
 	}
 	if call.DryRun {
 		return c.rehearse(ctx, w, true)
@@ -128,226 +119,63 @@ func (c *Client) EnsureCase(ctx context.Context, in EnsureInput) (Ensured, error
 	if err != nil {
 		return Ensured{}, err
 	}
-	if a.CaseID == "" {
-		cs, adopted, err := c.promote(ctx, w, a)
+	if a.CaseID != "" {
+		// Promoted by an earlier attempt, by another host or by a person: that case is the one.
+		cs, err := c.caseOfAlert(ctx, a)
 		if err != nil {
 			return Ensured{}, err
 		}
-		out = c.describeCase(w, cs, a.ID, out)
-		if !adopted {
-			// Made from the alert just now: everything wanted is in it, unless the alert was there before.
-			if made {
-				return out.fresh(w), nil
-			}
-			out, err = c.update(ctx, kindCase, w, out, false)
-			out.Created = true
-			return out, err
-		}
-	} else {
-		cs, err := c.readCase(ctx, a.CaseID)
-		if err != nil {
-			return Ensured{}, err
-		}
-		out = c.describeCase(w, cs, a.ID, out)
+		return c.adopted(ctx, kindCase, w, cs, c.describeCase(w, cs, a.ID, out))
 	}
-	// Promoted by an earlier attempt, by another host or by a person: that case is the one.
-	out, err = c.update(ctx, kindCase, w, out, false)
-	out.Created = repeated(call)
+	cs, adopted, err := c.promote(ctx, w, a)
+	if err != nil {
+		return Ensured{}, err
+	}
+	out = c.describeCase(w, cs, a.ID, out)
+	if adopted {
+		return c.adopted(ctx, kindCase, w, cs, out)
+	}
+	if err := c.addTasks(ctx, cs.ID, w.ref, w.tasks, repeated(call)); err != nil {
+		return Ensured{}, err
+	}
+	if made {
+		// Made from the alert just now: everything wanted is in it.
+		return out.fresh(w), nil
+	}
+	// The alert was there before, made by alert.ensure or by an attempt whose answer was lost.
+	w.policy, w.comment = onUpdate, ""
+	out, err = c.bring(ctx, kindCase, w, cs, out, bringOptions{quiet: true})
+	out.Created = true
 	return out, err
 }
 
-func (c *Client) begin(ctx context.Context, call sdk.Call, in *EnsureInput) (w *wanted, prior Ensured, known bool, err error) {
-	if call.Key == "" {
-		return nil, prior, false, sdk.Invalid("", "a key is needed: it decides which alerts share a case")
-	}
-	if prior, known, err = priorOutput[Ensured](call); err != nil {
-		return nil, prior, false, err
-	}
-	w, err = c.want(ctx, call.Key, in)
-	return w, prior, known, err
-}
-
-// want checks the input and fits it to TheHive's limits.
-func (c *Client) want(ctx context.Context, key string, in *EnsureInput) (*wanted, error) {
-	w := &wanted{
-		ref: caseRef(key), severity: severity(in.SeverityID), rated: in.SeverityID != nil, template: cmp.Or(in.CaseTemplate, c.cfg.CaseTemplate),
-		title: fit(strings.Join(strings.Fields(in.Title), " "), maxTitle, "…"),
-	}
-	if w.title == "" {
-		return nil, sdk.Invalid("/title", "is empty")
-	}
-	var ok bool
-	if w.tlp, ok = tlpLevel(cmp.Or(in.TLP, c.cfg.TLP)); !ok {
-		return nil, sdk.Invalid("/tlp", "%q is none of clear, green, amber, amber+strict, red", in.TLP)
-	}
-	if w.pap, ok = papLevel(cmp.Or(in.PAP, c.cfg.PAP)); !ok {
-		return nil, sdk.Invalid("/pap", "%q is none of clear, green, amber, red", in.PAP)
-	}
-	description := in.Description
-	if in.URL != "" {
-		if !strings.HasPrefix(in.URL, "https://") && !strings.HasPrefix(in.URL, "http://") {
-			return nil, sdk.Invalid("/url", "is no web address")
-		}
-		if len(in.URL) <= maxLink {
-			w.link = in.URL
-		} else {
-			description += "\n\nSource: <" + strings.NewReplacer(">", "%3E", " ", "%20", "\n", "").Replace(in.URL) + ">"
-		}
-	}
-	w.description = fit(cmp.Or(strings.TrimSpace(description), w.title), maxMessage, "\n\n… cut here: the text is longer than TheHive takes.")
-	w.hash = digest(w.title, w.description)
-	at := in.Date
-	if at.IsZero() {
-		at = time.Now()
-	}
-	w.date = at.UnixMilli()
-	extra := w.setTechniques(in.Procedures)
-	w.tags = cleanTags([]string{"casewire"}, in.Tags, extra)
-	s, err := c.know(ctx)
-	if err != nil {
-		return nil, err
-	}
-	w.server = s
-	w.obs = s.prepare(in.Observables, s.tlp(w.tlp), pap(w.pap))
-	w.obsHash = identities(w.obs)
-	return w, nil
-}
-
-// setTechniques keeps what looks like a technique, and returns tags for the rest.
-func (w *wanted) setTechniques(in []string) (tags []string) {
-	for _, t := range in {
-		id := strings.ToUpper(strings.TrimSpace(t))
-		switch {
-		case id == "":
-		case !technique(id):
-			tags = append(tags, "TTP:"+t)
-		case !slices.Contains(w.techniques, id):
-			w.techniques = append(w.techniques, id)
-		}
-	}
-	return tags
-}
-
-// technique accepts T1059 and T1059.001.
-func technique(s string) bool {
-	if len(s) != 5 && len(s) != 9 || s[0] != 'T' {
-		return false
-	}
-	for i := 1; i < len(s); i++ {
-		if c := s[i]; i == 5 && c != '.' || i != 5 && (c < '0' || c > '9') {
-			return false
-		}
-	}
-	return true
-}
-
-// ensureAlert creates the alert, or finds it if it is there. Repeating it is safe: TheHive refuses a second alert with
-// the same type, source and sourceRef.
-func (c *Client) ensureAlert(ctx context.Context, w *wanted, again bool) (a *alert, made bool, out Ensured, err error) {
-	if again {
-		// An earlier attempt got somewhere: most likely the alert is there.
-		if a, err = c.findAlert(ctx, w.ref); err != nil || a != nil {
-			return a, false, out, err
-		}
-	}
-	body := &inputAlert{
-		Type: c.alertType, Source: c.source, SourceRef: w.ref, ExternalLink: w.link, Title: w.title, Description: w.description,
-		Severity: w.severity, Date: w.date, TLP: w.server.tlp(w.tlp), PAP: pap(w.pap), Tags: w.tags, Observables: w.obs,
-	}
-	for _, id := range w.techniques {
-		body.Procedures = append(body.Procedures, inputProcedure{PatternID: id, OccurDate: w.date})
-	}
-	const what = "create alert"
-	a = &alert{}
-	err = c.create(ctx, what, "/api/v1/alert", body, a)
-	later := false
-	if notFound(err) && len(body.Procedures) > 0 {
-		// One technique that the server does not know refuses the whole alert. The alert comes first.
-		body.Procedures, later = nil, true
-		err = c.create(ctx, what, "/api/v1/alert", body, a)
-	}
-	if badRequest(err) && !maybeDuplicate(err) && len(body.Observables) > 0 {
-		// So may one observable that it does not like.
-		body.Observables, body.Procedures, later = nil, nil, true
-		if second := c.create(ctx, what, "/api/v1/alert", body, a); second == nil || !badRequest(second) || maybeDuplicate(second) {
-			err = second
-		}
-	}
-	if maybeDuplicate(err) {
-		found, ferr := c.findAlert(ctx, w.ref)
-		if ferr != nil {
-			return nil, false, out, ferr
-		}
-		if found != nil {
-			return found, false, out, nil
-		}
-	}
-	if err != nil {
-		return nil, false, out, err
-	}
-	if !objectID(a.ID) {
-		return nil, false, out, sdk.Uncertain("create alert: TheHive's answer names no alert")
-	}
-	if later {
-		if len(body.Observables) == 0 {
-			if _, out.Rejected, err = c.addNew(ctx, kindAlert, a.ID, w.obs); err != nil {
-				return nil, false, out, err
+// adopted brings up to date what was there although the host knows nothing of it: most likely an attempt of this very call
+// made it, else another host or a person did.
+func (c *Client) adopted(ctx context.Context, k kind, w *wanted, o *object, out Ensured) (Ensured, error) {
+	call := sdk.CallFrom(ctx)
+	if ours(call, o) {
+		w.policy, w.comment = onUpdate, ""
+		if k == kindCase && !call.DryRun {
+			if err := c.addTasks(ctx, o.ID, w.ref, w.tasks, true); err != nil {
+				return Ensured{}, err
 			}
 		}
-		if err := c.addTechniques(ctx, kindAlert, a.ID, w.techniques, w.date); err != nil {
-			return nil, false, out, err
-		}
+		out, err := c.bring(ctx, k, w, o, out, bringOptions{quiet: true, dry: call.DryRun})
+		out.Created = true
+		return out, err
 	}
-	return a, true, out, nil
+	return c.existing(ctx, k, w, o, out, false)
 }
 
-// findAlert fetches the alert with the composite id; nil if there is none.
-func (c *Client) findAlert(ctx context.Context, ref string) (*alert, error) {
-	var found []alert
-	err := c.query(ctx, "look for alert", []any{
-		map[string]any{"_name": "getAlert", "idOrName": c.alertType + ";" + c.source + ";" + ref},
-	}, &found)
-	if notFound(err) || err == nil && len(found) == 0 {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	if !objectID(found[0].ID) || found[0].SourceRef != ref {
-		return nil, sdk.Unavailable("look for alert: TheHive's answer names another alert")
-	}
-	return &found[0], nil
-}
+// clockSkew is how far TheHive's clock may be from ours.
+const clockSkew = 5 * time.Minute
 
-// promote makes a case of the alert. Adopted says that somebody else had done so.
-func (c *Client) promote(ctx context.Context, w *wanted, a *alert) (cs *caseObject, adopted bool, err error) {
-	body := map[string]any{}
-	if w.template != "" {
-		body["caseTemplate"] = w.template
+// ours says whether an earlier attempt of this call may have made the object: it is not older than the first attempt.
+func ours(call sdk.Call, o *object) bool {
+	if !repeated(call) {
+		return false
 	}
-	cs = &caseObject{}
-	err = c.create(ctx, "promote alert "+a.ID, "/api/v1/alert/"+a.ID+"/case", body, cs)
-	if err == nil && objectID(cs.ID) {
-		return cs, false, nil
-	}
-	if err == nil {
-		err = sdk.Uncertain("promote alert %s: TheHive's answer names no case", a.ID)
-	}
-	// Whatever went wrong: if the alert has a case now, that is the case.
-	e := failed(err)
-	if e == nil || e.HTTPStatus == http.StatusUnauthorized || e.HTTPStatus == http.StatusForbidden || e.HTTPStatus == http.StatusTooManyRequests {
-		return nil, false, err
-	}
-	again, ferr := c.findAlert(ctx, w.ref)
-	if ferr != nil || again == nil || again.CaseID == "" {
-		return nil, false, err
-	}
-	cs, rerr := c.readCase(ctx, again.CaseID)
-	if rerr != nil {
-		return nil, false, rerr
-	}
-	// After an uncertain outcome the case is most likely our own.
-	return cs, e.Class() != "uncertain", nil
+	return call.FirstSent.IsZero() || o.CreatedAt == 0 || time.UnixMilli(o.CreatedAt).After(call.FirstSent.Add(-clockSkew))
 }
 
 // resolve finds out what became of an earlier call with the same key, and changes nothing.
@@ -367,7 +195,7 @@ func (c *Client) resolve(ctx context.Context, w *wanted, wantCase bool) (Ensured
 	if a.CaseID == "" {
 		return Ensured{}, sdk.Unresolved("alert %s is there, but no case was made of it", a.ID)
 	}
-	cs, err := c.readCase(ctx, a.CaseID)
+	cs, err := c.caseOfAlert(ctx, a)
 	if err != nil {
 		return Ensured{}, err
 	}
@@ -384,38 +212,46 @@ func (c *Client) rehearse(ctx context.Context, w *wanted, wantCase bool) (Ensure
 	}
 	switch {
 	case a == nil, wantCase && a.CaseID == "":
-		return Ensured{Created: true, ContentHash: w.hash, Severity: w.severity, TLP: w.tlp.String(), PAP: w.pap.String(), Tags: w.tags}, nil
+		return Ensured{
+			Created: true, ContentHash: w.hash, Severity: w.severity, TLP: w.tlp.String(), PAP: w.pap.String(), Tags: w.tags,
+			Rejected: w.rejected, Notes: w.notes,
+		}, nil
 	case wantCase:
-		cs, err := c.readCase(ctx, a.CaseID)
+		cs, err := c.caseOfAlert(ctx, a)
 		if err != nil {
 			return Ensured{}, err
 		}
-		return c.update(ctx, kindCase, w, c.describeCase(w, cs, a.ID, Ensured{}), true)
+		return c.existing(ctx, kindCase, w, cs, c.describeCase(w, cs, a.ID, Ensured{}), false)
 	}
-	return c.update(ctx, kindAlert, w, c.describeAlert(w, a, Ensured{}), true)
+	return c.existing(ctx, kindAlert, w, a, c.describeAlert(w, a, Ensured{}), false)
 }
 
 // describeAlert is what an alert looks like to a flow. The content hash is that of what is wanted: title and description
 // of an alert that was there belong to whoever wrote them, until there is news.
-func (c *Client) describeAlert(w *wanted, a *alert, out Ensured) Ensured {
-	out.ID, out.AlertID, out.CaseID, out.URL, out.Status = a.ID, a.ID, a.CaseID, c.site+"/alerts/"+a.ID+"/details", a.Status
-	out.ContentHash, out.ObservablesHash, out.Procedures = w.hash, "", nil
-	out.Severity, out.TLP, out.PAP, out.Tags = a.Severity, w.server.tlpOf(a.TLP).String(), papOf(a.PAP).String(), a.Tags
-	return out
+func (c *Client) describeAlert(w *wanted, a *object, out Ensured) Ensured {
+	out.ID, out.AlertID, out.CaseID, out.URL = a.ID, a.ID, a.CaseID, c.alertURL(a.ID)
+	return out.describe(w, a)
 }
 
-func (c *Client) describeCase(w *wanted, cs *caseObject, alertID string, out Ensured) Ensured {
-	out.ID, out.Number, out.AlertID, out.CaseID = cs.ID, cs.Number, alertID, cs.ID
-	out.URL, out.Status = c.caseURL(cs.ID), cs.Status
-	out.ContentHash, out.ObservablesHash, out.Procedures = w.hash, "", nil
-	out.Severity, out.TLP, out.PAP, out.Tags = cs.Severity, w.server.tlpOf(cs.TLP).String(), papOf(cs.PAP).String(), cs.Tags
-	return out
+func (c *Client) describeCase(w *wanted, cs *object, alertID string, out Ensured) Ensured {
+	out.ID, out.Number, out.AlertID, out.CaseID, out.URL = cs.ID, cs.Number, alertID, cs.ID, c.caseURL(cs.ID)
+	return out.describe(w, cs)
+}
+
+func (e Ensured) describe(w *wanted, o *object) Ensured {
+	e.Status, e.Closed = o.Status, o.closed()
+	e.ContentHash, e.ObservablesHash, e.Procedures, e.FieldsHash = w.hash, "", nil, ""
+	e.Severity, e.TLP, e.PAP, e.Tags = o.Severity, w.server.tlpOf(o.TLP).String(), papOf(o.PAP).String(), o.Tags
+	e.Rejected, e.Notes = append(e.Rejected, w.rejected...), w.notes
+	return e
 }
 
 // fresh describes what was made just now with everything wanted in it.
 func (e Ensured) fresh(w *wanted) Ensured {
-	e.Created, e.ObservablesHash, e.Procedures = true, w.obsHash, w.techniques
+	e.Created, e.ObservablesHash, e.Procedures, e.FieldsHash = true, w.obsHash, w.techniques, w.fieldsHash
 	return e
 }
 
 func (c *Client) caseURL(id string) string { return c.site + "/cases/" + id + "/details" }
+
+func (c *Client) alertURL(id string) string { return c.site + "/alerts/" + id + "/details" }

@@ -146,6 +146,7 @@ const (
 	routePromote = "POST /api/v1/alert/~100/case"
 	routeCase    = "GET /api/v1/case/~200"
 	routePatch   = "PATCH /api/v1/case/~200"
+	routeComment = "POST /api/v1/case/~200/comment"
 	caseJSON     = `{"_id":"~200","number":7,"title":"t","severity":3,"tlp":2,"pap":2,"tags":["casewire","aws"],"status":"New","stage":"New"}`
 )
 
@@ -191,12 +192,13 @@ func hive(t *testing.T, version, alert string, more map[string]http.HandlerFunc)
 		routeStatus: answer(200, `{"version":"`+version+`","sso":false,"imports":{}}`),
 		routeQuery: queries(t, map[string]http.HandlerFunc{
 			"getAlert": answer(200, found), "getCase observables": answer(200, "[]"), "getAlert observables": answer(200, "[]"),
-			"getCase procedures": answer(200, "[]"), "getAlert procedures": answer(200, "[]"),
+			"getCase procedures": answer(200, "[]"), "getAlert procedures": answer(200, "[]"), "getCase comments": answer(200, "[]"),
 		}),
 		routeAlert:   answer(201, alertJSON("")),
 		routePromote: answer(201, caseJSON),
 		routeCase:    answer(200, caseJSON),
 		routePatch:   answer(204, ""),
+		routeComment: answer(201, `{"_id":"~900"}`),
 	}
 	maps.Copy(routes, more)
 	return script(t, routes)

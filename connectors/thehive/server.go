@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -20,6 +21,13 @@ type server struct {
 	oldTLP  bool            // before 5.2
 	types   map[string]bool // observable types by name; true takes an attachment
 	until   time.Time       // ask again after
+	unknown sync.Map        // ATT&CK techniques that are not in its catalogue
+}
+
+// lacksTechnique says that the server refused a technique lately.
+func (s *server) lacksTechnique(id string) bool {
+	_, lacks := s.unknown.Load(id)
+	return lacks
 }
 
 // defaultTypes are the observable types of a fresh TheHive.

@@ -32,6 +32,7 @@ func Connector() *sdk.Connector {
 	sdk.Action(c, "case.comment", "Add a comment to a case, once per key.", (*Client).Comment, sdk.Keyed, sdk.DryRuns())
 	sdk.Action(c, "observable.add", "Add observables to a case or an alert; what is there already stays as it is.",
 		(*Client).AddObservables, sdk.Idempotent, sdk.DryRuns())
+	sdk.AddTrigger(c, casesOf())
 	sdk.OnCheck(c, (*Client).Check)
 	return c
 }

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/casewire/casewire/sdk"
 	"github.com/casewire/casewire/sdk/rest"
@@ -19,78 +21,200 @@ var (
 	kindCase  = kind{"case", "/api/v1/case/", "getCase"}
 )
 
-// update brings an alert or case up to date with as few requests as there are kinds of news, or none. Title and
-// description are written only if they are not what was written last; severity and markings only ever rise; tags,
-// observables and techniques are only added.
-func (c *Client) update(ctx context.Context, k kind, w *wanted, have Ensured, dry bool) (Ensured, error) {
-	have.Created, have.Updated, have.Rejected = false, false, nil
-	body, next := w.changes(have)
-	if body != nil {
-		if !dry {
-			if err := c.patch(ctx, "update "+k.noun+" "+have.ID, k.path+have.ID, body); err != nil {
-				return Ensured{}, err
-			}
+// existing does with what is there what the policy says. Known says that have is what the last call with this key returned,
+// and not what was just read.
+func (c *Client) existing(ctx context.Context, k kind, w *wanted, o *object, have Ensured, known bool) (Ensured, error) {
+	call := sdk.CallFrom(ctx)
+	have.Created, have.Updated, have.Status, have.Closed = false, false, o.Status, o.closed()
+	have.Rejected, have.Notes = w.rejected, w.notes
+	opts := bringOptions{dry: call.DryRun, look: !known || repeated(call)}
+	switch w.policy {
+	case onIgnore:
+		return have, nil
+	case onComment:
+		mark := w.mark("comment", w.comment)
+		if w.comment == "" || have.CommentMark == mark {
+			return have, nil
 		}
-		next.Updated = true
+		have.CommentMark, have.Updated = mark, true
+		return have, c.say(ctx, k, o.ID, w.comment, mark, opts)
+	case onReopen:
+		opts.reopen = o.closed()
+	case onUpdate:
 	}
-	if w.obsHash != have.ObservablesHash && len(w.obs) > 0 {
-		missing, err := c.missing(ctx, k, have.ID, w.obs)
+	return c.bring(ctx, k, w, o, have, opts)
+}
+
+// bringOptions say how to bring something up to date.
+type bringOptions struct {
+	dry    bool
+	quiet  bool // without a comment
+	look   bool // for the comment, which may have been written already
+	reopen bool
+}
+
+// bring brings an alert or case up to date with as few requests as there are kinds of news, or none. Only what is news to
+// the last call with this key is written, and only if it is not there: what people changed since stays theirs. Severity and
+// markings only ever rise; tags, observables and techniques are only added.
+func (c *Client) bring(ctx context.Context, k kind, w *wanted, o *object, have Ensured, opts bringOptions) (Ensured, error) {
+	have.Created, have.Updated = false, false
+	body, next, news := w.changes(have, o)
+	if opts.reopen {
+		status, err := c.openStatus(ctx, k, "")
 		if err != nil {
 			return Ensured{}, err
 		}
-		if !dry && len(missing) > 0 {
-			if _, next.Rejected, err = c.addNew(ctx, k, have.ID, missing); err != nil {
-				return Ensured{}, err
-			}
+		if body == nil {
+			body = &inputUpdate{}
 		}
-		next.ObservablesHash = w.obsHash
-		next.Updated = next.Updated || len(missing) > len(next.Rejected)
+		body.Status, next.Status, next.Closed, news = status, status, false, true
 	}
-	if fresh := without(w.techniques, have.Procedures); len(fresh) > 0 {
+	if body != nil && !opts.dry {
+		if err := c.patch(ctx, "update "+k.noun+" "+have.ID, k.path+have.ID, body); err != nil {
+			return Ensured{}, err
+		}
+	}
+	var missing []inputObservable
+	if w.obsHash != have.ObservablesHash && len(w.obs) > 0 {
+		var err error
+		if missing, err = c.missing(ctx, k, have.ID, w.obs); err != nil {
+			return Ensured{}, err
+		}
+		next.ObservablesHash, news = w.obsHash, news || len(missing) > 0
+	}
+	var fresh []string
+	if unknown := without(w.techniques, have.Procedures); len(unknown) > 0 {
 		there, err := c.techniques(ctx, k, have.ID)
 		if err != nil {
 			return Ensured{}, err
 		}
-		if fresh = without(fresh, there); len(fresh) > 0 && !dry {
-			if err := c.addTechniques(ctx, k, have.ID, fresh, w.date); err != nil {
-				return Ensured{}, err
+		for _, t := range unknown {
+			if hasTag(o.Tags, "TTP:"+t) { // which this server took as a tag
+				there = append(there, t)
 			}
 		}
-		next.Procedures = append(slices.Clip(have.Procedures), without(w.techniques, have.Procedures)...)
-		next.Updated = next.Updated || len(fresh) > 0
+		fresh = without(unknown, there)
+		next.Procedures = append(slices.Clip(have.Procedures), unknown...)
+		news = news || len(fresh) > 0
+	}
+	next.Updated = news
+	// The comment comes before the observables, because what is missing can be told only as long as it is.
+	if text := newsText(k, w.comment, missing, fresh); news && text != "" && !opts.quiet {
+		next.CommentMark = w.mark("news", w.comment, w.hash, w.obsHash, strings.Join(w.techniques, " "), strconv.Itoa(w.severity))
+		if err := c.say(ctx, k, have.ID, text, next.CommentMark, opts); err != nil {
+			return Ensured{}, err
+		}
+	}
+	if opts.dry {
+		return next, nil
+	}
+	if len(missing) > 0 {
+		_, refused, err := c.addNew(ctx, k, have.ID, missing)
+		if err != nil {
+			return Ensured{}, err
+		}
+		next.Rejected = append(next.Rejected, refused...)
+	}
+	if len(fresh) > 0 {
+		w.techniques = fresh
+		if err := c.addTechniques(ctx, k, have.ID, w); err != nil {
+			return Ensured{}, err
+		}
 	}
 	return next, nil
 }
 
-// changes compares what is wanted with what was written last. The body is nil when nothing has to be changed.
-func (w *wanted) changes(have Ensured) (*inputUpdate, Ensured) {
-	body, next, changed := &inputUpdate{}, have, false
-	if w.hash != have.ContentHash {
-		body.Title, body.Description, next.ContentHash, changed = w.title, w.description, w.hash, true
+// maxListed is how many new observables a comment lists.
+const maxListed = 50
+
+// newsText is the comment about an update: what the flow says, and of a case what evidence came late.
+func newsText(k kind, said string, missing []inputObservable, techniques []string) string {
+	if k != kindCase || len(missing)+len(techniques) == 0 {
+		return said
 	}
-	if w.rated && w.severity > have.Severity {
-		body.Severity, next.Severity, changed = w.severity, w.severity, true
+	var lines []string
+	for i := range missing[:min(len(missing), maxListed)] {
+		lines = append(lines, missing[i].DataType+" `"+strings.ReplaceAll(cut(missing[i].Data.(string), 200), "`", "'")+"`")
 	}
-	if was, _ := tlpLevel(have.TLP); w.tlp > was {
-		n := w.server.tlp(w.tlp)
-		body.TLP, next.TLP, changed = &n, w.tlp.String(), true
+	if n := len(missing) - maxListed; n > 0 {
+		lines = append(lines, strconv.Itoa(n)+" more")
 	}
-	if was, _ := papLevel(have.PAP); w.pap > was {
-		n := pap(w.pap)
-		body.PAP, next.PAP, changed = &n, w.pap.String(), true
+	for _, t := range techniques {
+		lines = append(lines, "technique "+t)
 	}
-	for _, t := range w.tags {
-		if !hasTag(have.Tags, t) {
-			body.AddTags = append(body.AddTags, t)
+	return strings.TrimSpace(said + "\n\nNew evidence:\n" + bullets(lines))
+}
+
+// mark is the mark of a comment that an ensure action writes: the same for every attempt at the same news.
+func (w *wanted) mark(parts ...string) string {
+	return markOf(digest(append([]string{w.key}, parts...)...))
+}
+
+// say comments once: the mark tells whether an earlier attempt has.
+func (c *Client) say(ctx context.Context, k kind, id, text, mark string, opts bringOptions) error {
+	if opts.dry {
+		return nil
+	}
+	if opts.look {
+		there, err := c.findComment(ctx, k, id, mark)
+		if err != nil || there != nil {
+			return err
 		}
 	}
-	if len(body.AddTags) > 0 {
-		next.Tags, changed = append(slices.Clip(have.Tags), body.AddTags...), true
+	_, err := c.postComment(ctx, k, id, text, mark)
+	return err
+}
+
+// changes compares what is wanted with what was written last, and that with what is there. The body is nil when nothing has
+// to be written; news says that something is wanted that was not before, even if somebody has done it already.
+func (w *wanted) changes(have Ensured, o *object) (body *inputUpdate, next Ensured, news bool) {
+	body, next = &inputUpdate{}, have
+	write := false
+	if w.hash != have.ContentHash {
+		next.ContentHash, news = w.hash, true
+		if o.Title != w.title || o.Description != w.description {
+			body.Title, body.Description, write = w.title, w.description, true
+		}
 	}
-	if !changed {
-		return nil, next
+	if w.rated && w.severity > have.Severity {
+		next.Severity, news = w.severity, true
+		if w.severity > o.Severity {
+			body.Severity, write = w.severity, true
+		}
 	}
-	return body, next
+	if was, _ := tlpLevel(have.TLP); w.tlp > was {
+		next.TLP, news = w.tlp.String(), true
+		if w.tlp > w.server.tlpOf(o.TLP) {
+			n := w.server.tlp(w.tlp)
+			body.TLP, write = &n, true
+		}
+	}
+	if was, _ := papLevel(have.PAP); w.pap > was {
+		next.PAP, news = w.pap.String(), true
+		if w.pap > papOf(o.PAP) {
+			n := pap(w.pap)
+			body.PAP, write = &n, true
+		}
+	}
+	if w.fieldsHash != have.FieldsHash && len(w.fields) > 0 {
+		next.FieldsHash = w.fieldsHash
+		if differ := differingFields(w.fields, o.CustomFields); len(differ) > 0 {
+			body.CustomFields, write, news = differ, true, true
+		}
+	}
+	for _, t := range w.tags {
+		if hasTag(have.Tags, t) {
+			continue
+		}
+		next.Tags, news = append(slices.Clip(next.Tags), t), true
+		if !hasTag(o.Tags, t) {
+			body.AddTags, write = append(body.AddTags, t), true
+		}
+	}
+	if !write {
+		body = nil
+	}
+	return body, next, news
 }
 
 func without(list, drop []string) []string {
@@ -103,11 +227,15 @@ func without(list, drop []string) []string {
 	return out
 }
 
-// updateCase updates a known case. Cases are merged by people: the merged one is found through the alert.
-func (c *Client) updateCase(ctx context.Context, w *wanted, prior Ensured, dry bool) (Ensured, error) {
-	out, err := c.update(ctx, kindCase, w, prior, dry)
+// knownCase brings a case up to date that an earlier call with the key returned. Cases are merged by people: the merged one
+// is found through the alert.
+func (c *Client) knownCase(ctx context.Context, w *wanted, prior Ensured) (Ensured, error) {
+	cs, err := c.readCase(ctx, prior.ID)
+	if err == nil {
+		return c.existing(ctx, kindCase, w, cs, prior, true)
+	}
 	if !notFound(err) {
-		return out, err
+		return Ensured{}, err
 	}
 	a, ferr := c.findAlert(ctx, w.ref)
 	if ferr != nil {
@@ -116,19 +244,25 @@ func (c *Client) updateCase(ctx context.Context, w *wanted, prior Ensured, dry b
 	if a == nil || a.CaseID == "" || a.CaseID == prior.ID {
 		return Ensured{}, gone(err, "case", prior.ID)
 	}
-	cs, rerr := c.readCase(ctx, a.CaseID)
-	if notFound(rerr) {
-		return Ensured{}, gone(rerr, "case", a.CaseID)
+	if cs, err = c.caseOfAlert(ctx, a); err != nil {
+		return Ensured{}, err
 	}
-	if rerr != nil {
-		return Ensured{}, rerr
+	return c.existing(ctx, kindCase, w, cs, c.describeCase(w, cs, a.ID, Ensured{CommentMark: prior.CommentMark}), false)
+}
+
+// caseOfAlert reads the case that an alert belongs to.
+func (c *Client) caseOfAlert(ctx context.Context, a *object) (*object, error) {
+	cs, err := c.readCase(ctx, a.CaseID)
+	if notFound(err) {
+		return nil, gone(err, "case", a.CaseID)
 	}
-	return c.update(ctx, kindCase, w, c.describeCase(w, cs, a.ID, Ensured{}), dry)
+	return cs, err
 }
 
 // gone says that what was there is there no more. No second one is made: whoever deleted the first had a reason.
 func gone(err error, noun, id string) error {
-	out := sdk.NotFound("%s %s is gone: it was deleted or merged away, or the user may no longer see it; no second one is made by itself", noun, id)
+	out := sdk.NotFound("%s %s is gone: it was deleted or merged away, or the user may no longer see it; no second one is made by itself. "+
+		"To have one made anew, delete what is left of it in TheHive (the alert, too) and run this again", noun, id)
 	if e := failed(err); e != nil {
 		out.HTTPStatus, out.RequestID = e.HTTPStatus, e.RequestID
 	}
@@ -249,15 +383,19 @@ func (c *Client) techniques(ctx context.Context, k kind, id string) ([]string, e
 	return out, err
 }
 
-// addTechniques adds ATT&CK techniques one by one. TheHive knows those of its own catalogue; another becomes a tag.
-func (c *Client) addTechniques(ctx context.Context, k kind, id string, techniques []string, date int64) error {
+// addTechniques adds ATT&CK techniques one by one. TheHive knows those of its own catalogue; another becomes a tag, and is
+// remembered.
+func (c *Client) addTechniques(ctx context.Context, k kind, id string, w *wanted) error {
 	var tags []string
-	for _, t := range techniques {
+	for _, t := range w.techniques {
 		err := c.do(ctx, "add technique "+t+" to "+k.noun+" "+id, rest.Request{
-			Method: http.MethodPost, Path: k.path + id + "/procedure", Body: &inputProcedure{PatternID: t, OccurDate: date},
+			Method: http.MethodPost, Path: k.path + id + "/procedure", Body: &inputProcedure{PatternID: t, OccurDate: w.date},
 		}, &json.RawMessage{})
 		switch {
-		case notFound(err), badRequest(err):
+		case notFound(err):
+			w.server.unknown.Store(t, true)
+			tags = append(tags, "TTP:"+t)
+		case badRequest(err):
 			tags = append(tags, "TTP:"+t)
 		case err != nil:
 			return err
@@ -270,14 +408,22 @@ func (c *Client) addTechniques(ctx context.Context, k kind, id string, technique
 }
 
 // readCase reads a case by id or number.
-func (c *Client) readCase(ctx context.Context, id string) (*caseObject, error) {
-	var cs caseObject
-	err := c.do(ctx, "read case "+id, rest.Request{Method: http.MethodGet, Path: "/api/v1/case/" + url.PathEscape(id)}, &cs)
-	if err != nil {
+func (c *Client) readCase(ctx context.Context, id string) (*object, error) {
+	return c.read(ctx, kindCase, id)
+}
+
+// readAlert reads an alert by id.
+func (c *Client) readAlert(ctx context.Context, id string) (*object, error) {
+	return c.read(ctx, kindAlert, id)
+}
+
+func (c *Client) read(ctx context.Context, k kind, id string) (*object, error) {
+	var o object
+	if err := c.do(ctx, "read "+k.noun+" "+id, rest.Request{Method: http.MethodGet, Path: k.path + url.PathEscape(id)}, &o); err != nil {
 		return nil, err
 	}
-	if !objectID(cs.ID) {
-		return nil, sdk.Unavailable("read case %s: TheHive's answer names no case", id)
+	if !objectID(o.ID) {
+		return nil, sdk.Unavailable("read %s %s: TheHive's answer names no %s", k.noun, id, k.noun)
 	}
-	return &cs, nil
+	return &o, nil
 }
