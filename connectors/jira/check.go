@@ -50,47 +50,9 @@ func (c *Client) Check(ctx context.Context) []sdk.Probe {
 	return append(probes, c.checkCreate(ctx)...)
 }
 
-// createMeta is a page of create metadata. Cloud names its list issueTypes or fields, Data Center values.
-type createMeta struct {
-	IssueTypes []metaEntry `json:"issueTypes"`
-	Fields     []metaEntry `json:"fields"`
-	Values     []metaEntry `json:"values"`
-	Total      int         `json:"total"`
-}
-
-type metaEntry struct {
-	ID            string            `json:"id"`
-	Name          string            `json:"name"`
-	FieldID       string            `json:"fieldId"`
-	Key           string            `json:"key"`
-	Required      bool              `json:"required"`
-	HasDefault    bool              `json:"hasDefaultValue"`
-	AllowedValues []json.RawMessage `json:"allowedValues"`
-}
-
-// meta reads all pages of a list of create metadata.
-func (c *Client) meta(ctx context.Context, path string) ([]metaEntry, error) {
-	var all []metaEntry
-	for {
-		var page createMeta
-		err := c.do(ctx, &request{
-			verb: "read create metadata of", noun: c.cfg.Project, method: http.MethodGet, path: fmt.Sprintf("%s?startAt=%d&maxResults=50", path, len(all)),
-		}, &page)
-		if err != nil {
-			return nil, err
-		}
-		got := slices.Concat(page.IssueTypes, page.Fields, page.Values)
-		all = append(all, got...)
-		if len(got) == 0 || len(all) >= page.Total {
-			return all, nil
-		}
-	}
-}
-
 // checkCreate holds issue type, priorities and fields against what the project takes.
 func (c *Client) checkCreate(ctx context.Context) []sdk.Probe {
-	base := "rest/api/2/issue/createmeta/" + c.cfg.Project + "/issuetypes"
-	types, err := c.meta(ctx, base)
+	types, err := c.meta(ctx, c.cfg.Project, metaPath(c.cfg.Project))
 	var e *sdk.Error
 	if errors.As(err, &e) && e.Code == codes.NotFound {
 		return skipped("issue_type", "priorities") // a Data Center before 8.4
@@ -98,21 +60,14 @@ func (c *Client) checkCreate(ctx context.Context) []sdk.Probe {
 	if err != nil {
 		return append([]sdk.Probe{c.probe("issue_type", err, "", "give the account Create Issues in the project")}, skipped("priorities")...)
 	}
-	id := ""
-	names := make([]string, 0, len(types))
-	for _, t := range types {
-		names = append(names, t.Name)
-		if t.ID == c.cfg.IssueType || strings.EqualFold(t.Name, c.cfg.IssueType) {
-			id = t.ID
-		}
-	}
+	id, names := typeNamed(types, c.cfg.IssueType)
 	if id == "" {
 		return append([]sdk.Probe{{
 			Name: "issue_type", Status: sdk.ProbeFailed, Summary: fmt.Sprintf("project %s has no issue type %q", c.cfg.Project, c.cfg.IssueType),
 			Remedy: "set issue_type to one of: " + strings.Join(names, ", "),
 		}}, skipped("priorities")...)
 	}
-	fields, err := c.meta(ctx, base+"/"+url.PathEscape(id))
+	fields, err := c.meta(ctx, c.cfg.Project, metaPath(c.cfg.Project)+"/"+url.PathEscape(id))
 	if err != nil {
 		return append([]sdk.Probe{c.probe("issue_type", err, "", "")}, skipped("priorities")...)
 	}
@@ -181,13 +136,6 @@ func (c *Client) checkPriorities(fields []metaEntry) sdk.Probe {
 		p.Remedy = "set priorities in the connection to: " + strings.Join(allowed, ", ")
 	}
 	return p
-}
-
-func (m *metaEntry) name() string {
-	if m.FieldID != "" {
-		return m.FieldID
-	}
-	return m.Key
 }
 
 func field(fields []metaEntry, name string) (metaEntry, bool) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"maps"
+	"net/http"
 	"strings"
 
 	"github.com/casewire/casewire/sdk"
@@ -30,14 +32,36 @@ type request struct {
 	path       string
 	body       any
 	outcome    outcome
+
+	header      http.Header           // further headers
+	raw         io.Reader             // instead of body, sent once as it is
+	contentType string                // of raw
+	sink        func(io.Reader) error // takes an answer that is no JSON
 }
 
 func (r *request) what() string { return strings.TrimSpace(r.verb + " " + r.noun) }
 
+func (c *Client) build(ctx context.Context, r *request) (*http.Request, error) {
+	var req *http.Request
+	var err error
+	if r.raw != nil {
+		if req, err = c.jira.NewRawRequestWithContext(ctx, r.method, r.path, r.raw); err == nil {
+			req.Header.Set("Content-Type", r.contentType)
+		}
+	} else {
+		req, err = c.jira.NewRequestWithContext(ctx, r.method, r.path, r.body)
+	}
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(req.Header, r.header)
+	return req, nil
+}
+
 // do sends r through go-jira's client and decodes the answer into out unless out is nil. Go-jira's own error handling is
 // left aside: it drops the status, misreads half of Jira's error bodies and leaves answers unread.
 func (c *Client) do(ctx context.Context, r *request, out any) error {
-	req, err := c.jira.NewRequestWithContext(ctx, r.method, r.path, r.body)
+	req, err := c.build(ctx, r)
 	if err != nil {
 		return sdk.Invalid("", "%s: the request cannot be built: %w", r.what(), err)
 	}
@@ -47,9 +71,18 @@ func (c *Client) do(ctx context.Context, r *request, out any) error {
 		return c.transportError(r, err)
 	}
 	defer resp.Body.Close()
+	if r.outcome == reads {
+		c.learnTime(resp.Header)
+	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		body, rerr := io.ReadAll(io.LimitReader(resp.Body, maxErrorAnswer))
 		return c.refusal(r, resp.Response, body, rerr)
+	}
+	if r.sink != nil {
+		if err := r.sink(resp.Body); err != nil {
+			return c.lost(r, resp.Response, "the answer broke off", err)
+		}
+		return nil
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
 	if err != nil {

@@ -67,7 +67,7 @@ func (c *Client) Comment(ctx context.Context, in CommentInput) (Commented, error
 		return Commented{}, sdk.Invalid("/issue", "%q is neither an issue's key nor its id", in.Issue)
 	}
 	ref := caseRef(call.Key)
-	mark := `\[` + labelPrefix + ref + `\]`
+	mark := wikiMark(ref)
 	text := strings.TrimRight(renderer(in.Format)(in.Text, maxText-len(mark)-2), "\n")
 	if text == "" {
 		return Commented{}, sdk.Invalid("/text", "is empty")
@@ -111,6 +111,19 @@ func (c *Client) Comment(ctx context.Context, in CommentInput) (Commented, error
 		return Commented{}, c.unknown(r, "Jira's answer names no comment")
 	}
 	return c.commented(out, made.ID), nil
+}
+
+// wikiMark is the visible mark of a ref, in wiki markup.
+func wikiMark(ref string) string { return `\[` + labelPrefix + ref + `\]` }
+
+// marked renders a comment that is written in passing. Its mark tells it from what people write.
+func (*Client) marked(text, format, ref string) string {
+	mark := wikiMark(ref)
+	out := strings.TrimRight(renderer(format)(text, maxText-len(mark)-2), "\n")
+	if out == "" {
+		return ""
+	}
+	return out + "\n\n" + mark
 }
 
 func (c *Client) resolveComment(ctx context.Context, issue, ref string, call sdk.Call, out Commented) (Commented, error) {

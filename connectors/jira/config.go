@@ -3,8 +3,10 @@ package jira
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -31,6 +33,9 @@ type Config struct {
 
 	Priorities map[string]string `json:"priorities,omitempty" doc:"Priority (name or id) by severity: unknown, informational, low, medium, high, critical, fatal, other. An empty value sends none"`
 	Labels     []string          `json:"labels,omitempty" doc:"Labels that every issue gets; default casewire"`
+
+	Issues   *IssuesConfig     `json:"issues,omitempty" doc:"The trigger issues: which issues it watches, and how"`
+	Verdicts map[string]string `json:"verdicts,omitempty" doc:"Verdict by name of the resolution, such as {\"False alarm\": \"false_positive\"}: unknown, false_positive, true_positive, disregard, suspicious, benign, test, insufficient_data or duplicate"`
 
 	SearchBeforeCreate bool `json:"search_before_create" doc:"Look for an issue with the case's mark before making one" default:"true" cw:"advanced"`
 	NotifyUsers        bool `json:"notify_users" doc:"Let Jira mail the watchers about updates; turning it off needs a project administrator" default:"true" cw:"advanced"`
@@ -64,6 +69,16 @@ type Client struct {
 
 	site   atomic.Pointer[site]
 	siteMu sync.Mutex
+
+	types   cache[[]metaEntry] // by project
+	screens cache[[]metaEntry] // by project/type
+	users   cache[userRef]     // by what they were asked for
+	limits  cache[int64]       // of uploads
+
+	watch    watch
+	verdicts map[string]int                // by resolution, in lower case
+	skew     atomic.Pointer[time.Duration] // Jira's clock, seen from ours
+	recent   recent                        // issues written lately
 }
 
 // severities are OCSF's names by severity_id.
@@ -114,6 +129,18 @@ func open(_ context.Context, cfg Config, _ sdk.Env) (*Client, error) {
 	c.labels = []string{"casewire"}
 	if cfg.Labels != nil {
 		c.labels = sanitizeLabels(cfg.Labels)
+	}
+	if c.watch, err = readWatch(cfg.Issues); err != nil {
+		return nil, err
+	}
+	c.verdicts = map[string]int{}
+	for resolution, name := range cfg.Verdicts {
+		id, ok := verdictNames[name]
+		if !ok {
+			return nil, sdk.BadConfig("/verdicts/"+pointerPart(resolution), "%q is no verdict; there are %s", name,
+				strings.Join(slices.Sorted(maps.Keys(verdictNames)), ", "))
+		}
+		c.verdicts[strings.ToLower(resolution)] = id
 	}
 	transport, err := rest.Transport(rest.TransportOptions{Proxy: cfg.Proxy, CAFile: cfg.CAFile})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,10 +25,13 @@ type EnsureInput struct {
 	Priority    string `json:"priority,omitempty" doc:"Priority by name or id, instead of severity_id"`
 
 	Labels []string                   `json:"labels,omitempty" doc:"Further labels; white space becomes a dash"`
-	Fields map[string]json.RawMessage `json:"fields,omitempty" doc:"Further fields by id, such as customfield_10010, in the form that Jira's API takes"`
+	Fields map[string]json.RawMessage `json:"fields,omitempty" doc:"Further fields. By id, such as customfield_10010, in the form that Jira's API takes; or by name, in the form that people use: the text of an option, a user's mail address, Parent / Child, a date"`
 	URL    string                     `json:"url,omitempty" doc:"Link to the alert, shown on top of the description"`
 
 	CommentOnUpdate string `json:"comment_on_update,omitempty" doc:"Comment to add when an existing issue is changed"`
+	OnExisting      string `json:"on_existing,omitempty" doc:"What to do when the case has its issue already. update changes what differs and adds comment_on_update when something changed; a closed issue stays closed. comment only adds comment_on_update, when there is news. reopen is update, and opens a closed issue again. ignore touches nothing" enum:"update,comment,reopen,ignore" default:"update"`
+	ReopenTo        string `json:"reopen_to,omitempty" doc:"Status that reopen moves a closed issue to; default one of category new, else one of category indeterminate"`
+	Origin          string `json:"origin,omitempty" doc:"What the case is made for, as alert:ID or incident:ID; kept with the issue and given back in its events" pattern:"^((alert|incident):.+)?$" cw:"maxlen=200"`
 }
 
 // Ensured is the case's issue.
@@ -38,11 +42,14 @@ type Ensured struct {
 	Created bool   `json:"created" doc:"This key made the issue"`
 	Updated bool   `json:"updated" doc:"The issue was changed"`
 	Status  string `json:"status,omitempty" doc:"Name of its status when last read; Jira does not say it on create"`
+	Closed  bool   `json:"closed" doc:"Its status meant done when last read"`
+	Origin  string `json:"origin,omitempty" doc:"What the case was made for"`
 
 	ContentHash string   `json:"content_hash" doc:"Over title, description and fields as last written"`
 	SeverityID  *int     `json:"severity_id,omitempty" doc:"Severity as last written"`
 	Priority    string   `json:"priority,omitempty" doc:"Priority as last written"`
 	Labels      []string `json:"labels,omitempty" doc:"Labels written so far"`
+	CommentHash string   `json:"comment_hash,omitempty" doc:"Over the comment that was added last, and what it was about"`
 	Duplicates  []string `json:"duplicates,omitempty" doc:"Keys of further issues that carry the same mark; the oldest is used"`
 }
 
@@ -55,9 +62,14 @@ type wanted struct {
 	priority           string
 	explicit           bool // the caller named the priority
 	severity           *int
-	labels             []string // without the mark
-	extra              map[string]json.RawMessage
+	labels             []string                   // without the mark
+	extra              map[string]json.RawMessage // as given: by name or id
+	format             string
 	comment            string
+	commentHash        string
+	policy             string // on_existing
+	reopenTo           string
+	origin             string
 }
 
 // Ensure makes sure that the call's key has exactly one issue. An issue known from an earlier call is updated by its id,
@@ -77,8 +89,9 @@ func (c *Client) Ensure(ctx context.Context, in EnsureInput) (Ensured, error) {
 	switch {
 	case call.Resolve:
 		return c.resolve(ctx, w, prior, known)
-	case known && call.Attempt > 1 && !call.DryRun:
-		// An earlier attempt at this update may have arrived: look before the comment is written twice.
+	case known && w.policy != ignoreExisting && (call.Attempt > 1 || w.policy == reopenExisting) && !call.DryRun:
+		// An earlier attempt at this update may have arrived: look before the comment is written twice. And only Jira knows
+		// whether the issue is closed.
 		return c.refresh(ctx, w, prior)
 	case known:
 		return c.update(ctx, w, prior, call.DryRun)
@@ -111,7 +124,7 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 	w := &wanted{
 		project: cmp.Or(in.Project, c.cfg.Project), issueType: cmp.Or(in.IssueType, c.cfg.IssueType),
 		ref: caseRef(key), key: key, severity: in.SeverityID, priority: in.Priority, explicit: in.Priority != "",
-		extra: in.Fields, summary: oneLine(in.Title, maxSummary),
+		extra: in.Fields, summary: oneLine(in.Title, maxSummary), format: in.Format, policy: in.OnExisting, reopenTo: in.ReopenTo, origin: in.Origin,
 	}
 	if w.summary == "" {
 		return nil, sdk.Invalid("/title", "is empty: Jira wants a summary")
@@ -134,15 +147,25 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 	}
 	w.description = head + text(in.Description, maxText-units(head))
 	if in.CommentOnUpdate != "" {
-		w.comment = text(in.CommentOnUpdate, maxText)
+		w.comment = c.marked(in.CommentOnUpdate, in.Format, w.ref)
 	}
 	if !w.explicit && in.SeverityID != nil {
 		w.priority = c.priority(*in.SeverityID)
 	}
 	w.labels = sanitizeLabels(c.labels, in.Labels)
 	w.hash = w.digest()
+	if w.comment != "" {
+		w.commentHash = digest(w.comment, w.hash, strconv.Itoa(rank(w.severity)), w.priority)
+	}
 	return w, nil
 }
+
+// The policies for a case that has its issue already; update is the rest.
+const (
+	commentExisting = "comment"
+	reopenExisting  = "reopen"
+	ignoreExisting  = "ignore"
+)
 
 // maxSummary is the longest summary: Jira's message says "less than 255".
 const maxSummary = 254
@@ -172,7 +195,7 @@ func (w *wanted) digest() string {
 }
 
 func (w *wanted) property() []entityProperty {
-	p := &property{V: 1, Ref: w.ref, Hash: w.hash, Severity: w.severity, Priority: w.priority}
+	p := &property{V: 1, Ref: w.ref, Hash: w.hash, Severity: w.severity, Priority: w.priority, Origin: w.origin, Comment: w.commentHash}
 	if len(w.key) <= 1024 {
 		p.Key = w.key
 	}
@@ -181,12 +204,14 @@ func (w *wanted) property() []entityProperty {
 
 // create makes the issue, marked, in one request.
 func (c *Client) create(ctx context.Context, w *wanted, dry bool) (Ensured, error) {
+	w.commentHash = "" // there is nothing to comment on yet
 	out := Ensured{
-		Created: true, ContentHash: w.hash, SeverityID: w.severity, Priority: w.priority,
+		Created: true, ContentHash: w.hash, SeverityID: w.severity, Priority: w.priority, Origin: w.origin,
 		Labels: append(slices.Clip(w.labels), labelPrefix+w.ref),
 	}
-	if dry {
-		return out, nil
+	extra, err := c.createFields(ctx, w)
+	if err != nil || dry {
+		return out, err
 	}
 	s, err := c.where(ctx) // before the write: a failure afterwards would cost its result
 	if err != nil {
@@ -200,15 +225,16 @@ func (c *Client) create(ctx context.Context, w *wanted, dry bool) (Ensured, erro
 	}
 	r := &request{
 		verb: "create issue in", noun: w.project, method: http.MethodPost, path: "rest/api/2/issue", outcome: writes,
-		body: &issueUpdate{Fields: fields.with(w.extra), Properties: w.property()},
+		body: &issueUpdate{Fields: fields.with(extra), Properties: w.property()},
 	}
 	var made createdIssue
 	if err := c.do(ctx, r, &made); err != nil {
-		return Ensured{}, err
+		return Ensured{}, c.teach(ctx, err, w)
 	}
 	if !digits(made.ID) || !issueRef(made.Key) {
 		return Ensured{}, c.unknown(r, "Jira's answer names no issue")
 	}
+	c.recent.add(made.ID)
 	out.ID, out.Key, out.URL = made.ID, made.Key, s.browse(made.Key)
 	return out, nil
 }
@@ -223,7 +249,7 @@ func (c *Client) resolve(ctx context.Context, w *wanted, prior Ensured, known bo
 		if err != nil {
 			return Ensured{}, err
 		}
-		if len(c.changes(w, have)) > 0 {
+		if len(c.changes(w, have)) > 0 || w.policy == reopenExisting && have.Closed {
 			return Ensured{}, sdk.Conflict("the update of %s did not arrive; it is safe to repeat", have.Key)
 		}
 		have.Updated = true
@@ -252,8 +278,9 @@ func (c *Client) adopt(ctx context.Context, is *issue, others []string) (Ensured
 	}
 	p, _ := is.mark()
 	return Ensured{
-		ID: is.ID, Key: is.Key, URL: s.browse(is.Key), Status: is.name("status"), ContentHash: p.Hash,
-		SeverityID: p.Severity, Priority: p.Priority, Labels: is.labels(), Duplicates: others,
+		ID: is.ID, Key: is.Key, URL: s.browse(is.Key), Status: is.name("status"), Closed: is.category() == categoryDone,
+		ContentHash: p.Hash, SeverityID: p.Severity, Priority: p.Priority, Labels: is.labels(), Duplicates: others,
+		Origin: p.Origin, CommentHash: p.Comment,
 	}, nil
 }
 

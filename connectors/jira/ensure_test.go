@@ -223,7 +223,7 @@ func TestEnsureUpdatesWhatItKnows(t *testing.T) {
 			[]func(*sdktest.Call){with("title", "Two root logins"), with("comment_on_update", "**news**")},
 			map[string]any{
 				"fields": map[string]any{"summary": "Two root logins", "description": "*who*: root"},
-				"update": map[string]any{"comment": []any{map[string]any{"add": map[string]any{"body": "*news*"}}}},
+				"update": map[string]any{"comment": []any{map[string]any{"add": map[string]any{"body": "*news*\n\n\\[" + label() + "\\]"}}}},
 			},
 		},
 		"description emptied": {

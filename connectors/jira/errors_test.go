@@ -60,7 +60,7 @@ func TestEveryAnswerToACreateHasItsClass(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := script(t, map[string]http.HandlerFunc{routeSearch: answer(200, nothing), routeCreate: tt.answer})
+			s := script(t, map[string]http.HandlerFunc{routeSearch: answer(200, nothing), routeCreate: tt.answer, routeTypes: answer(404, "")})
 			_, err := do[Ensured](t, s.open(), ensure())
 			e := asError(t, err)
 			if e.Class() != tt.class || e.SideEffect != tt.effect {

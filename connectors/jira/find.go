@@ -17,6 +17,7 @@ type searchBody struct {
 	MaxResults    int      `json:"maxResults"`
 	Fields        []string `json:"fields,omitempty"`
 	Properties    []string `json:"properties,omitempty"`
+	Reconcile     []int64  `json:"reconcileIssues,omitempty"` // brought up to date in Cloud's index before the search
 }
 
 type searchAnswer struct {

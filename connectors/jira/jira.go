@@ -13,6 +13,7 @@ package jira
 import (
 	"time"
 
+	"github.com/casewire/casewire/plugin/event"
 	"github.com/casewire/casewire/sdk"
 )
 
@@ -30,8 +31,30 @@ func Connector() *sdk.Connector {
 			"severity_id": 4, "labels": []string{"t1078.004"},
 		}))
 	sdk.Action(c, "issue.comment", "Add a comment to an issue, once per key.", (*Client).Comment, sdk.Keyed, sdk.DryRuns())
+	sdk.Action(c, "issue.update", "Change what differs on an issue, and nothing else.", (*Client).Update, sdk.Idempotent, sdk.DryRuns(),
+		sdk.Example("Assign an issue and set a field by its name", map[string]any{
+			"issue": "SOC-24", "assignee": "ana@example.com", "fields": map[string]any{"Detection source": "Defender"}, "add_labels": []string{"triaged"},
+		}))
+	sdk.Action(c, "issue.transition", "Move an issue to a status, by name or by what it means.", (*Client).Transition, sdk.Idempotent, sdk.DryRuns(),
+		sdk.Example("Close an issue", map[string]any{"issue": "SOC-24", "to": "done", "resolution": "Done", "comment": "Closed with the incident."}))
+	sdk.Action(c, "issue.attach", "Attach files to an issue, each once.", (*Client).Attach, sdk.Idempotent, sdk.DryRuns(),
+		sdk.Example("Attach a small text", map[string]any{"issue": "SOC-24", "files": []any{
+			map[string]any{"name": "rows.csv", "media_type": "text/csv", "data": "YSxiCjEsMgo="},
+		}}))
+	sdk.Action(c, "issue.link", "Link two issues, once.", (*Client).Link, sdk.Idempotent, sdk.DryRuns(),
+		sdk.Example("An issue is a duplicate of another", map[string]any{"issue": "SOC-24", "to": "SOC-12", "type": "Duplicate"}))
+	sdk.Action(c, "issue.remote_link", "Link an issue to a page elsewhere; the same link again is changed, not added.", (*Client).RemoteLink, sdk.Idempotent, sdk.DryRuns(),
+		sdk.Example("Link the incident in its portal", map[string]any{
+			"issue": "SOC-24", "url": "https://security.microsoft.com/incidents/2941", "title": "Incident 2941", "global_id": "casewire:incident:2941",
+		}))
 	sdk.Action(c, "issue.get", "Read one issue.", (*Client).Get, sdk.Read)
 	sdk.Rows(c, "issue.search", "Find issues by JQL.", (*Client).Search, sdk.Read)
+	sdk.AddTrigger(c, sdk.Trigger[*Client, watchCursor]{
+		Name: "issues", Summary: "Issues that were made here (or all of the project) and changed: taken up, assigned, closed, deleted.",
+		Emits: []string{event.TypeCase}, Interval: time.Minute,
+		Poll: (*Client).poll, Hook: (*Client).hook, Resolve: (*Client).lookUp,
+		HookRules: sdk.HookRules{JSON: true, MaxBody: 2 << 20},
+	})
 	sdk.OnCheck(c, (*Client).Check)
 	return c
 }

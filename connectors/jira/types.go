@@ -16,6 +16,8 @@ type property struct {
 	Hash     string `json:"hash,omitempty"`
 	Severity *int   `json:"severity_id,omitempty"`
 	Priority string `json:"priority,omitempty"`
+	Origin   string `json:"origin,omitempty"`  // what the case was made for, such as alert:ID
+	Comment  string `json:"comment,omitempty"` // digest of the comment that was added last
 }
 
 type entityProperty struct {
@@ -138,6 +140,9 @@ func (i *issue) labels() []string {
 	i.field("labels", &l)
 	return l
 }
+
+// categoryDone is the category of statuses in which an issue is closed.
+const categoryDone = "done"
 
 // category is new, indeterminate or done: what a status means, whatever it is called.
 func (i *issue) category() string {

@@ -1,7 +1,9 @@
 package jira
 
 import (
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"slices"
@@ -18,12 +20,22 @@ const (
 	changeContent change = iota + 1
 	changePriority
 	changeLabels
+	changeComment
 )
 
 // changes says what an update has to write over have. Title, description and fields are written only if they are not
 // what was written last, so that people's edits stay until there is news; a severity only ever raises the priority; labels
 // are only added.
 func (c *Client) changes(w *wanted, have Ensured) []change {
+	switch w.policy {
+	case ignoreExisting:
+		return nil
+	case commentExisting:
+		if w.comment == "" || w.commentHash == have.CommentHash {
+			return nil
+		}
+		return []change{changeComment}
+	}
 	var out []change
 	if w.hash != have.ContentHash {
 		out = append(out, changeContent)
@@ -54,17 +66,32 @@ func rank(severity *int) int {
 func (c *Client) update(ctx context.Context, w *wanted, have Ensured, dry bool) (Ensured, error) {
 	have.Created, have.Updated = false, false
 	todo := c.changes(w, have)
-	if len(todo) == 0 {
+	reopen := w.policy == reopenExisting && have.Closed
+	have.Updated = len(todo) > 0 || reopen
+	if !have.Updated || dry {
 		return have, nil
 	}
-	have.Updated = true
-	if dry {
-		return have, nil
+	if len(todo) > 0 {
+		var err error
+		if have, err = c.edit(ctx, w, have, todo); err != nil {
+			return Ensured{}, err
+		}
 	}
+	if reopen {
+		return c.reopen(ctx, w, have)
+	}
+	return have, nil
+}
+
+// edit writes what is to be changed in one request.
+func (c *Client) edit(ctx context.Context, w *wanted, have Ensured, todo []change) (Ensured, error) {
 	fields, body := &issueFields{}, &issueUpdate{Update: map[string][]map[string]any{}}
 	next := *w
-	next.priority, next.severity = have.Priority, have.SeverityID
-	if rank(w.severity) > rank(have.SeverityID) {
+	var extra map[string]json.RawMessage
+	next.priority, next.severity, next.origin = have.Priority, have.SeverityID, cmp.Or(have.Origin, w.origin)
+	if slices.Contains(todo, changeComment) {
+		next.hash, next.severity = have.ContentHash, have.SeverityID
+	} else if rank(w.severity) > rank(have.SeverityID) {
 		next.severity = w.severity
 	}
 	content := false
@@ -73,6 +100,10 @@ func (c *Client) update(ctx context.Context, w *wanted, have Ensured, dry bool) 
 		case changeContent:
 			content = true
 			fields.Summary, fields.Description = w.summary, &w.description
+			var err error
+			if extra, err = c.createFields(ctx, w); err != nil {
+				return Ensured{}, err
+			}
 		case changePriority:
 			fields.Priority, next.priority = named(w.priority), w.priority
 		case changeLabels:
@@ -88,13 +119,14 @@ func (c *Client) update(ctx context.Context, w *wanted, have Ensured, dry bool) 
 	}
 	switch {
 	case content:
-		body.Fields = fields.with(w.extra)
+		body.Fields = fields.with(extra)
 	case fields.Priority != nil:
 		body.Fields = fields
 	}
 	if w.comment != "" {
 		body.Update["comment"] = []map[string]any{{"add": map[string]string{"body": w.comment}}}
 	}
+	next.commentHash = cmp.Or(w.commentHash, have.CommentHash)
 	body.Properties = next.property()
 	path := "rest/api/2/issue/" + have.ID
 	if !c.cfg.NotifyUsers {
@@ -105,7 +137,9 @@ func (c *Client) update(ctx context.Context, w *wanted, have Ensured, dry bool) 
 	if err != nil {
 		return Ensured{}, gone(err, have)
 	}
-	have.ContentHash, have.Priority, have.SeverityID = w.hash, next.priority, next.severity
+	c.recent.add(have.ID)
+	have.ContentHash, have.Priority, have.SeverityID, have.Origin = next.hash, next.priority, next.severity, next.origin
+	have.CommentHash = next.commentHash
 	return have, nil
 }
 
@@ -115,6 +149,7 @@ func (c *Client) refresh(ctx context.Context, w *wanted, prior Ensured) (Ensured
 	if err != nil {
 		return Ensured{}, err
 	}
+	prior.Closed = have.Closed
 	done := len(c.changes(w, prior)) > 0 && len(c.changes(w, have)) == 0
 	out, err := c.update(ctx, w, have, false)
 	out.Updated = out.Updated || done

@@ -46,6 +46,7 @@ type attachment struct {
 	MimeType string `json:"mimeType"`
 	Content  string `json:"content"`
 	sum      string
+	data     []byte
 }
 
 // comment adds a comment; the caller holds the lock.
@@ -211,7 +212,7 @@ func (s *Server) listTransitions(c *fakekit.Call, _ *User) fakekit.Reply {
 			continue
 		}
 		one := object{
-			"id": t.ID, "name": t.Name, "to": s.showStatus(to), "hasScreen": t.RequiresResolution,
+			"id": t.ID, "name": t.Name, "to": s.showStatus(to), "hasScreen": t.RequiresResolution || len(t.Fields) > 0,
 			"isGlobal": t.From == nil, "isInitial": false, "isAvailable": true, "isConditional": false, "looped": false,
 		}
 		if wants(c.R, "transitions.fields") {
@@ -225,6 +226,11 @@ func (s *Server) listTransitions(c *fakekit.Call, _ *User) fakekit.Reply {
 					"required": true, "schema": object{"type": "resolution", "system": "resolution"}, "name": "Resolution",
 					"key": "resolution", "operations": []string{"set"}, "allowedValues": allowed,
 				}
+			}
+			for i := range t.Fields {
+				f := metaOf(&t.Fields[i])
+				delete(f, "fieldId")
+				fields[t.Fields[i].ID] = f
 			}
 			one["fields"] = fields
 		}
@@ -271,7 +277,14 @@ func (s *Server) transition(c *fakekit.Call, u *User) fakekit.Reply {
 		fields: maps.Clone(iss.content.fields), labels: slices.Clone(iss.content.labels),
 		priority: iss.content.priority, assignee: iss.content.assignee,
 	}
-	errs, comments := s.apply(&next, iss.project, iss.typ, e.fields, e.update)
+	onScreen := *iss.typ
+	onScreen.Fields = t.Fields // what is not on the transition's own screen cannot be set with it
+	errs, comments := s.apply(&next, iss.project, &onScreen, e.fields, e.update)
+	for _, f := range t.Fields {
+		if _, given := e.fields[f.ID]; f.Required && !given && errs[f.ID] == "" {
+			errs[f.ID] = f.Name + " is required."
+		}
+	}
 	if len(errs) > 0 {
 		return failure(http.StatusBadRequest, "", errs)
 	}
@@ -442,17 +455,23 @@ func (s *Server) attach(c *fakekit.Call, _ *User) fakekit.Reply {
 		if part.FormName() != "file" {
 			continue
 		}
-		hash := sha256.New()
-		n, err := io.Copy(hash, io.LimitReader(part, 20<<20))
+		data, err := io.ReadAll(io.LimitReader(part, s.opt.UploadLimit+1))
 		if err != nil {
 			return failure(http.StatusBadRequest, "The multipart body could not be read.", nil)
 		}
+		if int64(len(data)) > s.opt.UploadLimit {
+			return failure(http.StatusRequestEntityTooLarge, "The file exceeds its maximum permitted size.", nil)
+		}
+		sum := sha256.Sum256(data)
 		files = append(files, attachment{
-			Filename: part.FileName(), Size: n, MimeType: part.Header.Get("Content-Type"), sum: hex.EncodeToString(hash.Sum(nil)),
+			Filename: part.FileName(), Size: int64(len(data)), MimeType: part.Header.Get("Content-Type"), sum: hex.EncodeToString(sum[:]), data: data,
 		})
 	}
-	if len(files) == 0 || len(files) > 60 {
-		return failure(http.StatusBadRequest, "The request must hold 1 to 60 files in parts named 'file'.", nil)
+	if len(files) == 0 {
+		return failure(http.StatusBadRequest, "The request must hold files in parts named 'file'.", nil)
+	}
+	if len(files) > 60 {
+		return failure(http.StatusRequestEntityTooLarge, "The number of files exceeds 60.", nil)
 	}
 	iss, refusal := s.write(c.Args[0])
 	if iss == nil {
@@ -470,6 +489,28 @@ func (s *Server) attach(c *fakekit.Call, _ *User) fakekit.Reply {
 	iss.attachments = append(iss.attachments, files...)
 	s.touch(iss)
 	return fakekit.JSON(http.StatusOK, files)
+}
+
+func (s *Server) attachmentMeta(*fakekit.Call, *User) fakekit.Reply {
+	return fakekit.JSON(http.StatusOK, object{"enabled": true, "uploadLimit": s.opt.UploadLimit})
+}
+
+// content sends an attachment's bytes; on Cloud only to who asks for no redirect.
+func (s *Server) content(c *fakekit.Call, _ *User) fakekit.Reply {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, iss := range s.byID {
+		for _, a := range iss.attachments {
+			if a.ID != c.Args[0] {
+				continue
+			}
+			if !s.opt.DataCenter && c.R.URL.Query().Get("redirect") != "false" {
+				return fakekit.Reply{Status: http.StatusSeeOther}.With("Location", s.opt.FilesURL+"/"+a.ID)
+			}
+			return fakekit.Reply{Status: http.StatusOK, Type: a.MimeType, Body: a.data}
+		}
+	}
+	return failure(http.StatusNotFound, "The attachment with id '"+c.Args[0]+"' does not exist.", nil)
 }
 
 func (s *Server) linkIssues(c *fakekit.Call, _ *User) fakekit.Reply {

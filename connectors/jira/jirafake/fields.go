@@ -1,8 +1,10 @@
 package jirafake
 
 import (
+	"cmp"
 	"encoding/json"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf16"
@@ -228,6 +230,23 @@ func (s *Server) checkCustom(f *Field, raw json.RawMessage) string {
 				return bad
 			}
 		}
+	case "cascading":
+		var v struct {
+			named
+			Child *named `json:"child"`
+		}
+		if json.Unmarshal(raw, &v) != nil {
+			return "data was not an object"
+		}
+		if bad := f.option(v.named); bad != "" || v.Child == nil {
+			return bad
+		}
+		children := Field{Name: f.Name, Options: f.Children[f.optionName(v.named)], ID: "c"}
+		return children.option(*v.Child)
+	case "url":
+		if v, ok := text(raw); !ok || !strings.Contains(v, "://") {
+			return "The URL is invalid."
+		}
 	case "user":
 		return s.setAssignee(&content{}, raw)
 	case "labels":
@@ -236,11 +255,48 @@ func (s *Server) checkCustom(f *Field, raw json.RawMessage) string {
 	return ""
 }
 
+// optionName is the text of an option that is given by value or id.
+func (f *Field) optionName(v named) string {
+	for i, o := range f.Options {
+		if o == v.Value || v.ID == optionID(i) {
+			return o
+		}
+	}
+	return ""
+}
+
+func optionID(i int) string { return "o" + strconv.Itoa(i) }
+
 func (f *Field) option(v named) string {
-	if slices.Contains(f.Options, v.Value) {
+	if f.optionName(v) != "" {
 		return ""
 	}
-	return "Option value '" + v.Value + "' is not valid for " + f.Name + "."
+	return "Option value '" + cmp.Or(v.Value, v.ID) + "' is not valid for " + f.Name + "."
+}
+
+// show is how a value is read back: options with their text.
+func (f *Field) show(raw json.RawMessage) any {
+	one := func(v named) object {
+		name := f.optionName(v)
+		return object{"id": optionID(slices.Index(f.Options, name)), "value": name}
+	}
+	switch f.Type {
+	case "option":
+		var v named
+		if json.Unmarshal(raw, &v) == nil {
+			return one(v)
+		}
+	case "options":
+		var list []named
+		if json.Unmarshal(raw, &list) == nil {
+			out := []object{}
+			for _, v := range list {
+				out = append(out, one(v))
+			}
+			return out
+		}
+	}
+	return raw
 }
 
 func validTime(v, layout string) bool {

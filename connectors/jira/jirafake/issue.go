@@ -142,17 +142,10 @@ func (s *Server) createIssue(c *fakekit.Call, u *User) fakekit.Reply {
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.counters[p.Key]++
-	iss.id = int64(10000 + len(s.byID) + int(s.ledger.deleted))
-	iss.key = p.Key + "-" + strconv.Itoa(s.counters[p.Key])
-	iss.created = s.opt.Now().UTC().Truncate(time.Millisecond)
-	iss.updated = iss.created
-	s.byID[iss.id], s.byKey[iss.key] = iss, iss
+	s.admit(iss)
 	for _, body := range comments {
 		s.comment(iss, u, body, nil)
 	}
-	s.relabel(iss, nil)
-	s.reindex(iss)
 	s.ledger.creates++
 	id := strconv.FormatInt(iss.id, 10)
 	return fakekit.JSON(http.StatusCreated, object{"id": id, "key": iss.key, "self": s.self(iss)})
@@ -203,9 +196,11 @@ func (s *Server) write(ref string) (*issue, fakekit.Reply) {
 	return iss, fakekit.Reply{}
 }
 
+func (s *Server) now() time.Time { return s.opt.Now().UTC().Truncate(time.Millisecond) }
+
 // touch marks an issue as changed; the caller holds the lock.
 func (s *Server) touch(iss *issue) {
-	now := s.opt.Now().UTC().Truncate(time.Millisecond)
+	now := s.now()
 	if !now.After(iss.updated) {
 		now = iss.updated.Add(time.Millisecond) // the next tick of Jira's clock
 	}
@@ -447,6 +442,11 @@ func (s *Server) renderField(iss *issue, name string) (any, bool) {
 		return append([]object{}, iss.related...), true
 	}
 	if raw, ok := iss.content.fields[name]; ok {
+		for i := range iss.typ.Fields {
+			if f := &iss.typ.Fields[i]; f.ID == name {
+				return f.show(raw), true
+			}
+		}
 		return raw, true
 	}
 	if slices.Contains([]string{"description", "environment", "duedate"}, name) {

@@ -170,11 +170,13 @@ var systemInfo = []fieldInfo{
 func (f *Field) schema() object {
 	out := object{"custom": "com.atlassian.jira.plugin.system.customfieldtypes:" + map[string]string{
 		"string": "textfield", "textarea": "textarea", "number": "float", "date": "datepicker", "datetime": "datetime",
-		"option": "select", "options": "multiselect", "user": "userpicker", "labels": "labels",
+		"option": "select", "options": "multiselect", "user": "userpicker", "labels": "labels", "cascading": "cascadingselect", "url": "url",
 	}[f.Type]}
 	switch f.Type {
-	case "textarea":
+	case "textarea", "url":
 		out["type"] = "string"
+	case "cascading":
+		out["type"] = "option-with-child"
 	case "options":
 		out["type"], out["items"] = "array", "option"
 	case "labels":
@@ -261,18 +263,54 @@ func (s *Server) createMetaFields(c *fakekit.Call, _ *User) fakekit.Reply {
 		all = append(all, metaField(f.id, f.name, f.schema, f.id == "summary", allowed))
 	}
 	for i := range t.Fields {
-		f := &t.Fields[i]
-		var allowed []object
-		for _, o := range f.Options {
-			allowed = append(allowed, object{"id": o, "value": o})
-		}
-		all = append(all, metaField(f.ID, f.Name, f.schema(), f.Required, allowed))
+		all = append(all, metaOf(&t.Fields[i]))
 	}
 	from, to, size, ok := window(c.R.URL.Query(), len(all), 50, 200)
 	if !ok {
 		return failure(http.StatusBadRequest, "startAt and maxResults must be numbers.", nil)
 	}
 	return s.metaPage("fields", all[from:to], from, size, len(all))
+}
+
+// metaOf describes a custom field.
+func metaOf(f *Field) object {
+	var allowed []object
+	for i, o := range f.Options {
+		one := object{"id": optionID(i), "value": o}
+		var children []object
+		for j, child := range f.Children[o] {
+			children = append(children, object{"id": optionID(j), "value": child})
+		}
+		if children != nil {
+			one["children"] = children
+		}
+		allowed = append(allowed, one)
+	}
+	return metaField(f.ID, f.Name, f.schema(), f.Required, allowed)
+}
+
+// editMeta describes the edit screen: that of creation without project and type.
+func (s *Server) editMeta(c *fakekit.Call, _ *User) fakekit.Reply {
+	s.mu.Lock()
+	iss := s.find(c.Args[0])
+	s.mu.Unlock()
+	if iss == nil {
+		return missing()
+	}
+	fields := object{}
+	for _, f := range systemInfo {
+		if !slices.Contains(iss.typ.Hidden, f.id) {
+			one := metaField(f.id, f.name, f.schema, f.id == "summary", nil)
+			delete(one, "fieldId")
+			fields[f.id] = one
+		}
+	}
+	for i := range iss.typ.Fields {
+		one := metaOf(&iss.typ.Fields[i])
+		delete(one, "fieldId")
+		fields[iss.typ.Fields[i].ID] = one
+	}
+	return fakekit.JSON(http.StatusOK, object{"fields": fields})
 }
 
 func metaField(id, name string, schema object, required bool, allowed []object) object {

@@ -55,6 +55,7 @@ const (
 	RoutePropertyGet   = "jira.property.get"
 	RoutePropertyClear = "jira.property.delete"
 	RouteAttach        = "jira.attachment.add"
+	RouteContent       = "jira.attachment.content"
 	RouteLink          = "jira.issueLink.create"
 	RouteSearch        = "jira.search"
 	RouteOldSearch     = "jira.search.removed"
@@ -72,10 +73,12 @@ type User struct {
 // Priority is one of the site's priorities.
 type Priority struct{ ID, Name string }
 
-// Field is a custom field. Type is one of string, textarea, number, date, datetime, option, options, user, labels.
+// Field is a custom field. Type is one of string, textarea, number, date, datetime, option, options, cascading, user,
+// labels, url.
 type Field struct {
 	ID, Name, Type string
-	Options        []string // of option and options
+	Options        []string            // of option, options and cascading; an option's id is "o" and its place
+	Children       map[string][]string // of cascading, by option
 	Required       bool
 }
 
@@ -104,6 +107,8 @@ type Transition struct {
 	ID, Name, To       string // To is a status name
 	From               []string
 	RequiresResolution bool
+	// Fields are on the transition's screen beside the resolution.
+	Fields []Field
 }
 
 // Options configure a fake. The zero value gives one user with a random token and project SOC with Task and Incident.
@@ -128,6 +133,10 @@ type Options struct {
 	NoIssueLimit bool
 	// BurstPerSecond throttles each operation; 0 means no limit (Cloud: 100 for GET and POST, 50 for PUT).
 	BurstPerSecond int
+	// UploadLimit is the size of the largest attachment in bytes; default 10 MiB.
+	UploadLimit int64
+	// FilesURL is where Cloud sends whoever follows the redirect to an attachment's contents; default below BaseURL.
+	FilesURL string
 	// MaxComments is the number of comments an issue can hold; default 5000.
 	MaxComments int
 	// Now is the clock; nil means time.Now. Waits always use real timers.
@@ -194,6 +203,8 @@ func New(o Options) *Server {
 	o.CloudID = cmp.Or(o.CloudID, DefaultCloudID)
 	o.BaseURL = strings.TrimSuffix(cmp.Or(o.BaseURL, "https://casewire-fake.atlassian.net"), "/")
 	o.MaxComments = cmp.Or(o.MaxComments, 5000)
+	o.UploadLimit = cmp.Or(o.UploadLimit, 10<<20)
+	o.FilesURL = cmp.Or(o.FilesURL, o.BaseURL+"/files")
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -295,6 +306,7 @@ type endpoint struct {
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Date", s.opt.Now().UTC().Format(http.TimeFormat))
 	path, scoped, ok := s.strip(r.URL.Path)
 	e := endpoint{route: fakekit.Route{Name: RouteUnknown}}
 	if ok {
@@ -382,6 +394,10 @@ func makeEndpoint(r fakekit.Route, h handler, args []string) endpoint {
 }
 
 func (s *Server) route(method, path string) endpoint {
+	if after, ok := strings.CutPrefix(path, "/secure/attachment/"); ok && s.opt.DataCenter && method == http.MethodGet {
+		id, _, _ := strings.Cut(after, "/")
+		return read(RouteContent, s.content, id)
+	}
 	rest, ok := strings.CutPrefix(path, "/rest/api/2/")
 	if !ok {
 		return endpoint{route: fakekit.Route{Name: RouteUnknown}}
@@ -424,6 +440,10 @@ func (s *Server) route(method, path string) endpoint {
 		return read(RouteMeta, s.searchUsers)
 	case key == "GET mypermissions":
 		return read(RouteMeta, myPermissions)
+	case key == "GET attachment/meta":
+		return read(RouteMeta, s.attachmentMeta)
+	case get && p[0] == "attachment" && len(p) == 3 && p[1] == "content":
+		return read(RouteContent, s.content, p[2])
 	case get && p[0] == "project" && len(p) == 2:
 		return read(RouteMeta, s.getProject, p[1])
 	case get && len(p) >= 4 && p[1] == "createmeta" && p[3] == "issuetypes":
@@ -449,6 +469,8 @@ func (s *Server) routeIssue(method string, p []string) endpoint {
 		return change(RouteEdit, s.editIssue, p[0])
 	case len(p) == 1 && key == "DELETE":
 		return change(RouteDelete, s.deleteIssue, p[0])
+	case len(p) == 2 && key == "GET editmeta":
+		return read(RouteMeta, s.editMeta, p[0])
 	case len(p) == 2 && key == "PUT assignee":
 		return change(RouteAssign, s.assign, p[0])
 	case len(p) == 2 && key == "POST comment":
