@@ -122,11 +122,12 @@ type Server struct {
 	opt Options
 	kit *fakekit.Kit
 
-	tokens tokens
-	alerts store
-	subs   subscriptions
-	logs   logs
-	limits fakekit.Limiter
+	tokens    tokens
+	alerts    store
+	incidents incidentStore
+	subs      subscriptions
+	logs      logs
+	limits    fakekit.Limiter
 
 	ctx    context.Context // ends the deliverers, which outlive every request
 	cancel context.CancelFunc
@@ -174,6 +175,7 @@ func New(o Options) *Server {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tokens.byValue = map[string]token{}
 	s.alerts.byID = map[string]*record{}
+	s.incidents.byID, s.incidents.hunting = map[string]*incidentRecord{}, map[string]huntingAnswer{}
 	s.subs.byID = map[string]*subscription{}
 	s.subs.ledger = newSubLedger()
 	s.logs.canned = map[string]Result{}
@@ -259,6 +261,10 @@ func (s *Server) route(method, path string) (fakekit.Route, string, fakekit.Hand
 		case len(p) == 5 && p[4] == "comments" && method == http.MethodPost:
 			return rAlertNote, p[3], s.commentAlert
 		}
+	case at(0) == "v1.0" && at(1) == "security" && at(2) == "incidents":
+		return s.routeIncidents(method, p)
+	case at(0) == "v1.0" && at(1) == "security" && at(2) == "runHuntingQuery" && len(p) == 3 && method == http.MethodPost:
+		return rHunting, "", s.hunt
 	case at(0) == "v1.0" && at(1) == "subscriptions":
 		return s.routeSubscriptions(method, p)
 	case at(0) == "v1" && at(1) == "workspaces" && at(3) == "query" && len(p) == 4:

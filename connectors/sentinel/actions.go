@@ -16,6 +16,22 @@ import (
 	"github.com/casewire/casewire/sdk/rest"
 )
 
+// graphName is Graph in errors.
+const graphName = "Microsoft Graph"
+
+func addAlertActions(c *sdk.Connector) {
+	sdk.Action(c, "alert.get", "Get one alert.", (*Client).getAlert, sdk.Read,
+		sdk.Example("by id", map[string]any{"alert": "sn8a6b…"}))
+	sdk.Rows(c, "alert.list", "List alerts, newest first.", (*Client).listAlerts, sdk.Read,
+		sdk.Example("what is open", map[string]any{"filter": "severity eq 'high' and status eq 'new'", "max": 50}))
+	sdk.Action(c, "alert.entities", "List what an alert is about: users, hosts, addresses, files and the rest.", (*Client).alertEntities, sdk.Read,
+		sdk.Example("of one alert", map[string]any{"alert": "sn8a6b…"}))
+	sdk.Action(c, "alert.update", "Set status, classification, determination or assignee of an alert.", (*Client).updateAlert, sdk.Idempotent,
+		sdk.Example("close it", map[string]any{"alert": "sn8a6b…", "status": "resolved", "classification": "truePositive", "determination": "phishing"}))
+	sdk.Action(c, "alert.comment", "Add a comment to an alert, once per key.", (*Client).commentAlert, sdk.Keyed,
+		sdk.ResolveWindow(time.Minute), sdk.Example("link the case", map[string]any{"alert": "sn8a6b…", "text": "Case SEC-42"}))
+}
+
 // AlertRef names an alert.
 type AlertRef struct {
 	Alert string `json:"alert" cw:"required,maxlen=512" doc:"Alert id"`
@@ -36,36 +52,45 @@ func (c *Client) getAlert(ctx context.Context, in AlertRef) (map[string]any, err
 		return nil, err
 	}
 	var alert map[string]any
-	return alert, rest.DecodeJSON("Microsoft Graph", raw, &alert)
+	return alert, rest.DecodeJSON(graphName, raw, &alert)
 }
 
-// ListInput selects alerts.
+// ListInput selects alerts or incidents.
 type ListInput struct {
 	Filter string `json:"filter,omitempty" doc:"OData filter" example:"severity eq 'high' and status eq 'new'"`
-	Max    int    `json:"max" default:"1000" cw:"min=1,max=100000" doc:"Most alerts to return"`
+	Max    int    `json:"max" default:"1000" cw:"min=1,max=100000" doc:"Most to return"`
 }
 
 // ListSummary closes a list.
 type ListSummary struct {
-	Count     int  `json:"count" doc:"Alerts returned"`
+	Count     int  `json:"count" doc:"How many were returned"`
 	Truncated bool `json:"truncated" doc:"There were more"`
+	Partial   bool `json:"partial" doc:"A provider behind Microsoft Graph did not answer, so that some may be missing"`
 }
 
 func (c *Client) listAlerts(ctx context.Context, in ListInput, emit func(map[string]any) error) (ListSummary, error) {
-	q := url.Values{"$top": {strconv.Itoa(min(in.Max, c.cfg.PageSize))}}
+	return c.listRows(ctx, "alerts", "/v1.0/security/alerts_v2", in, c.cfg.PageSize, emit)
+}
+
+// listRows lists a collection of Graph, newest first.
+func (c *Client) listRows(ctx context.Context, what, path string, in ListInput, page int, emit func(map[string]any) error) (ListSummary, error) {
+	q := url.Values{"$top": {strconv.Itoa(min(in.Max, page))}}
 	if in.Filter != "" {
 		q.Set("$filter", in.Filter)
 	}
 	var sum ListSummary
-	for page, err := range c.api.Pages(ctx, rest.Request{Method: http.MethodGet, Path: "/v1.0/security/alerts_v2", Query: q}, nextLink) {
+	for page, err := range c.api.Pages(ctx, rest.Request{Method: http.MethodGet, Path: path, Query: q}, nextLink) {
 		if err != nil {
-			return sum, fmt.Errorf("list alerts: %w", err)
+			return sum, fmt.Errorf("list %s: %w", what, err)
 		}
 		var list struct {
 			Value []map[string]any `json:"value"`
 		}
 		if err := page.JSON(&list); err != nil {
 			return sum, err
+		}
+		if page.Status == http.StatusPartialContent {
+			sum.Partial = true
 		}
 		for _, a := range list.Value {
 			if sum.Count == in.Max {
@@ -87,30 +112,39 @@ type UpdateInput struct {
 	Status         string `json:"status,omitempty" enum:"new,inProgress,resolved" doc:"New status"`
 	Classification string `json:"classification,omitempty" enum:"unknown,falsePositive,truePositive,informationalExpectedActivity" doc:"Classification"`
 	Determination  string `json:"determination,omitempty" doc:"Determination, as Microsoft Graph spells it" example:"phishing"`
+	VerdictID      *int   `json:"verdict_id,omitempty" cw:"min=0,max=99" doc:"Instead of classification and determination, the verdict of a case: 1 false positive, 2 true positive, 3 disregard, 5 benign, 6 test, 7 insufficient data, 8 security risk; others change nothing" example:"2"`
 	AssignedTo     string `json:"assigned_to,omitempty" doc:"User principal name of the owner"`
 }
 
 // Updated is an alert after an update.
 type Updated struct {
-	ID     string `json:"id" doc:"Alert id"`
-	Status string `json:"status" doc:"Status now"`
+	ID      string `json:"id" doc:"Alert id"`
+	Status  string `json:"status" doc:"Status now"`
+	Changed bool   `json:"changed" doc:"Something was changed; false when all was so already"`
 }
 
+// updateAlert reads before it writes: Graph raises an alert's time even for a change that changes nothing, and each such
+// echo would come back as news.
 func (c *Client) updateAlert(ctx context.Context, in UpdateInput) (Updated, error) {
-	body := map[string]string{}
-	for k, v := range map[string]string{
-		"status": in.Status, "classification": in.Classification, "determination": in.Determination, "assignedTo": in.AssignedTo,
-	} {
-		if v != "" {
-			body[k] = v
+	wish, err := wishOf(in.Status, in.Classification, in.Determination, in.VerdictID, in.AssignedTo)
+	if err != nil {
+		return Updated{}, err
+	}
+	raw, err := c.fetchAlert(ctx, in.Alert)
+	if err != nil {
+		return Updated{}, err
+	}
+	var have map[string]any
+	if err := rest.DecodeJSON(graphName, raw, &have); err != nil {
+		return Updated{}, err
+	}
+	out := Updated{ID: in.Alert}
+	out.Status, _ = have["status"].(string)
+	if body := differing(wish, have); len(body) > 0 {
+		if err := c.api.Send(ctx, http.MethodPatch, alertPath(in.Alert), body, &out); err != nil {
+			return out, fmt.Errorf("update alert %s: %w", in.Alert, err)
 		}
-	}
-	if len(body) == 0 {
-		return Updated{}, sdk.Invalid("", "nothing to update: give status, classification, determination or assigned_to")
-	}
-	var out Updated
-	if err := c.api.Send(ctx, http.MethodPatch, alertPath(in.Alert), body, &out); err != nil {
-		return out, fmt.Errorf("update alert %s: %w", in.Alert, err)
+		out.ID, out.Changed = in.Alert, true
 	}
 	return out, nil
 }
@@ -157,7 +191,7 @@ func (c *Client) commentAlert(ctx context.Context, in CommentInput) (Comment, er
 		var alert struct {
 			Comments []graphComment `json:"comments"`
 		}
-		if err := rest.DecodeJSON("Microsoft Graph", raw, &alert); err != nil {
+		if err := rest.DecodeJSON(graphName, raw, &alert); err != nil {
 			return Comment{}, err
 		}
 		if found, ok := findComment(alert.Comments, marker); ok {
@@ -205,32 +239,4 @@ func hostOf(base string) string {
 		return ""
 	}
 	return u.Host
-}
-
-// check probes the connection.
-func (c *Client) check(ctx context.Context) []sdk.Probe {
-	_, err := c.api.Do(ctx, rest.Request{Method: http.MethodGet, Path: "/v1.0/security/alerts_v2", Query: url.Values{"$top": {"1"}}})
-	alerts := sdk.Probe{Name: "read alerts", Status: sdk.ProbeOK, Summary: "Microsoft Graph lists alerts"}
-	if err != nil {
-		alerts = sdk.Probe{
-			Name: "read alerts", Status: sdk.ProbeFailed, Summary: err.Error(),
-			Remedy: "grant the app SecurityAlert.Read.All (application) with admin consent; SecurityAlert.ReadWrite.All to write back",
-		}
-	}
-	push := sdk.Probe{Name: "push", Status: sdk.ProbeSkipped, Summary: "push: " + c.cfg.Push}
-	if c.cfg.Push == "manage" {
-		c.mu.Lock()
-		id := c.subscription
-		c.mu.Unlock()
-		switch {
-		case c.env.Hooks["alerts"].URL == "":
-			push.Status, push.Remedy = sdk.ProbeFailed, "set http.public_url to the address at which Microsoft Graph reaches this host"
-		case id == "":
-			push.Status, push.Summary = sdk.ProbeWarning, "no subscription yet"
-			push.Remedy = "the next poll subscribes; if it cannot, its error says why, and polling goes on"
-		default:
-			push.Status, push.Summary = sdk.ProbeOK, "subscription "+id
-		}
-	}
-	return []sdk.Probe{alerts, push}
 }

@@ -1,6 +1,6 @@
-// Package sentinel is the connector for Microsoft Sentinel and Defender alerts through Microsoft Graph: the trigger
-// alerts (a poll that is the truth, and change notifications that are hints), and actions on alerts. It knows Graph and
-// nothing of cases.
+// Package sentinel is the connector for alerts and incidents of Microsoft Sentinel and Defender through Microsoft Graph:
+// the triggers alerts (a poll that is the truth, and change notifications that are hints) and incidents, actions on both,
+// and hunting queries. It knows nothing of cases.
 package sentinel
 
 import (
@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/casewire/casewire/connectors/internal/azure"
+	"github.com/casewire/casewire/plugin/event"
 	"github.com/casewire/casewire/sdk"
 	"github.com/casewire/casewire/sdk/rest"
 )
@@ -30,29 +31,43 @@ type Config struct {
 	ClientState  sdk.Secret `json:"client_state,omitzero" doc:"Shared secret of the notifications. Required for receive; manage derives one"`
 	PushLife     string     `json:"push_life" default:"72h" doc:"Life of a subscription, 45m to 720h; it is renewed at half of it and at least daily"`
 
+	Encryption Encryption `json:"encryption,omitzero" doc:"Certificate for notifications that carry the resource, encrypted. Microsoft Graph does not offer them for security alerts; a resource in push_resource that has them can be received"`
+
 	Overlap  string `json:"overlap" default:"10m" doc:"How far behind the newest alert each poll looks again, for alerts that are indexed late"`
 	Lookback string `json:"lookback" default:"24h" doc:"How far back the first poll and the hourly sweep look"`
-	Filter   string `json:"filter,omitempty" doc:"Further OData filter, joined with and" example:"serviceSource eq 'microsoftSentinel'"`
+	Filter   string `json:"filter,omitempty" doc:"Further OData filter of the trigger alerts, joined with and" example:"serviceSource eq 'microsoftSentinel'"`
 	PageSize int    `json:"page_size" default:"100" cw:"min=1,max=1000" doc:"Alerts a page"`
+
+	IncidentFilter string `json:"incident_filter,omitempty" doc:"Further OData filter of the trigger incidents, joined with and" example:"severity eq 'high'"`
+	QuietAfter     string `json:"quiet_after" default:"168h" doc:"How long a source may bring nothing new before the check warns; 0s never warns"`
 }
+
+// maxAnswer bounds one answer: a page of incidents with their alerts.
+const maxAnswer = 32 << 20
 
 // Client is one connection.
 type Client struct {
 	cfg         Config
 	env         sdk.Env
 	api         *rest.Client
+	hunting     *rest.Client // the same API with the patience that queries need
 	tenant      string
 	graphHost   string
 	clientState string
 	life        time.Duration
 	overlap     time.Duration
 	lookback    time.Duration
+	quietAfter  time.Duration
+	rich        *rich   // nil: no encrypted notifications
+	keys        keyRing // of the authority, for what vouches for encrypted notifications
 
 	// verify is set when something said that the subscription may be gone.
 	verify atomic.Bool
 	mu     sync.Mutex
 	// subscription is the id that the last poll knew; notifications of others are counted.
 	subscription string
+	subExpires   time.Time
+	subErr       error
 }
 
 // Connector describes the connector; a main is sdk.Serve(sentinel.Connector()).
@@ -62,7 +77,7 @@ func Connector() *sdk.Connector {
 	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
 		Name:     "alerts",
 		Summary:  "Alerts as they are created and changed.",
-		Emits:    []string{"io.casewire.alert.v1"},
+		Emits:    []string{event.TypeAlert},
 		Interval: time.Minute,
 		Poll:     (*Client).poll,
 		Hook:     (*Client).hook,
@@ -72,12 +87,15 @@ func Connector() *sdk.Connector {
 		Resolve:      (*Client).resolve,
 		ResolveLimit: 16,
 	})
-	sdk.Action(c, "alert.get", "Get one alert.", (*Client).getAlert, sdk.Read,
-		sdk.Example("by id", map[string]any{"alert": "sn8a6b…"}))
-	sdk.Rows(c, "alert.list", "List alerts, newest first.", (*Client).listAlerts, sdk.Read)
-	sdk.Action(c, "alert.update", "Set status, classification, determination or assignee of an alert.", (*Client).updateAlert, sdk.Idempotent)
-	sdk.Action(c, "alert.comment", "Add a comment to an alert, once per key.", (*Client).commentAlert, sdk.Keyed,
-		sdk.ResolveWindow(time.Minute))
+	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
+		Name:     "incidents",
+		Summary:  "Incidents as they are created, changed, merged and closed.",
+		Emits:    []string{event.TypeIncident},
+		Interval: time.Minute,
+		Poll:     (*Client).pollIncidents,
+	})
+	addAlertActions(c)
+	addIncidentActions(c)
 	sdk.OnCheck(c, (*Client).check)
 	return c
 }
@@ -93,6 +111,7 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 		{"push_life", cfg.PushLife, time.Second, maxLife, &c.life},
 		{"overlap", cfg.Overlap, 0, 7 * 24 * time.Hour, &c.overlap},
 		{"lookback", cfg.Lookback, time.Minute, 180 * 24 * time.Hour, &c.lookback},
+		{"quiet_after", cfg.QuietAfter, 0, 365 * 24 * time.Hour, &c.quietAfter},
 	} {
 		if *d.into, err = time.ParseDuration(d.value); err != nil || *d.into < d.least || *d.into > d.most {
 			return nil, sdk.BadConfig(d.field, "%q is not a duration from %v to %v, such as \"90m\"", d.value, d.least, d.most)
@@ -102,17 +121,35 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 	if err := c.setUpPush(); err != nil {
 		return nil, err
 	}
+	if c.rich, err = openRich(cfg.Encryption, cfg.Credential.ClientID); err != nil {
+		return nil, err
+	}
 	session, err := cfg.Open(env)
 	if err != nil {
 		return nil, err
 	}
 	c.api, err = session.Client(azure.API{
-		Name: "Microsoft Graph", URL: c.cfg.GraphURL, Field: "graph_url", Scope: cfg.GraphScope,
+		Name: graphName, URL: c.cfg.GraphURL, Field: "graph_url", Scope: cfg.GraphScope,
 		// Without it, newer enum members arrive as unknownFutureValue.
-		Options: rest.Options{Header: http.Header{"Prefer": {"include-unknown-enum-members"}}},
+		Options: rest.Options{Header: http.Header{"Prefer": {"include-unknown-enum-members"}}, MaxBody: maxAnswer},
 	})
 	if err != nil {
 		return nil, err
+	}
+	c.hunting, err = session.Client(azure.API{
+		Name: graphName, URL: c.cfg.GraphURL, Field: "graph_url", Scope: cfg.GraphScope,
+		Options: rest.Options{MaxBody: huntBytes, Timeout: huntTimeout},
+	})
+	if err != nil {
+		return nil, err
+	}
+	if c.rich != nil {
+		c.keys.api, err = rest.New(rest.Options{
+			BaseURL: cfg.Cloud().Authority, API: "Microsoft Entra ID", Field: "/credential/authority_url", Transport: session.Transport,
+		})
+		if err != nil {
+			return nil, err
+		}
 	}
 	c.graphHost = hostOf(c.cfg.GraphURL)
 	return c, nil

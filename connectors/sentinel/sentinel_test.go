@@ -269,8 +269,15 @@ func TestRefusedSubscriptionDoesNotStopThePoll(t *testing.T) {
 	b := newBench(t, azurefake.Options{RefuseAlertSubscriptions: true}, settings{"push": "manage"})
 	b.alert("a")
 	pages, err := b.Poll(t.Context(), "alerts", nil)
-	if err == nil || !strings.Contains(err.Error(), "subscribe to security/alerts_v2") {
-		t.Errorf("got %v", err)
+	if err != nil {
+		t.Errorf("the poll failed for a subscription: %v", err)
+	}
+	if probes, err := b.Check(t.Context()); err != nil || !strings.Contains(fmt.Sprint(probes), "subscribe to security/alerts_v2") {
+		t.Errorf("the check does not tell: %+v, %v", probes, err)
+	}
+	b.poll(pages[len(pages)-1].Cursor)
+	if n := b.graph.Ledger().Requests[azurefake.RouteSubCreate]["400"]; n != 1 {
+		t.Errorf("%d attempts to subscribe within a moment", n)
 	}
 	if len(pages) != 1 || len(pages[0].Events) != 1 {
 		t.Errorf("pages %+v", pages)

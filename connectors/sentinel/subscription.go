@@ -34,6 +34,9 @@ type subscription struct {
 	LifecycleNotificationURL string    `json:"lifecycleNotificationUrl,omitempty"`
 	Expiration               time.Time `json:"expirationDateTime"`
 	ClientState              string    `json:"clientState,omitempty"`
+	IncludeResourceData      bool      `json:"includeResourceData,omitempty"`
+	EncryptionCertificate    string    `json:"encryptionCertificate,omitempty"`
+	EncryptionCertificateID  string    `json:"encryptionCertificateId,omitempty"`
 }
 
 // subState is what the cursor remembers of it.
@@ -43,21 +46,60 @@ type subState struct {
 	Renewed  time.Time `json:"renewed"`
 	Verified time.Time `json:"verified"`
 	Mark     string    `json:"mark"`
+	// Failed counts attempts in a row that failed, and Retry is when the next is due.
+	Failed int       `json:"failed,omitempty"`
+	Retry  time.Time `json:"retry,omitzero"`
 }
 
 // subscribe keeps exactly one live subscription of ours: it verifies, renews, adopts or creates. It reports whether
-// notifications may have been lost meanwhile.
+// notifications may have been lost meanwhile. What failed is tried again with growing pauses.
 func (c *Client) subscribe(ctx context.Context, s subState) (subState, bool, error) {
-	if c.cfg.Push != "manage" {
+	if c.cfg.Push != pushManage {
 		return subState{}, false, nil
 	}
-	hook := c.env.Hooks["alerts"].URL
 	now := time.Now()
-	mark := c.mark(hook)
 	check := c.verify.Swap(false)
+	if now.Before(s.Retry) && !check {
+		return s, false, nil
+	}
+	next, missed, err := c.ensureSubscription(ctx, s, check, now)
+	if err != nil {
+		next.Failed = min(s.Failed+1, 7)
+		next.Retry = now.Add(max(time.Minute<<(next.Failed-1), retryAfter(err)))
+		c.noteSubscription(next, err)
+		return next, missed, err
+	}
+	next.Failed, next.Retry = 0, time.Time{}
+	c.noteSubscription(next, nil)
+	return next, missed, nil
+}
+
+func (c *Client) noteSubscription(s subState, err error) {
+	c.mu.Lock()
+	c.subscription, c.subExpires, c.subErr = s.ID, s.Expires, err
+	c.mu.Unlock()
+}
+
+func retryAfter(err error) time.Duration {
+	if e, ok := errors.AsType[*sdk.Error](err); ok {
+		return e.RetryAfter
+	}
+	return 0
+}
+
+// due says whether to renew: daily, and at half of the life, a little earlier on some connections than on others, so that
+// those of one host do not all renew at once.
+func (c *Client) due(s subState, now time.Time) bool {
+	half := c.life / 2
+	early := time.Duration(float64(half) / 5 * float64(sha256.Sum256([]byte(c.env.Connection))[0]) / 256)
+	return s.Expires.Sub(now) < half+early || now.Sub(s.Renewed) > 24*time.Hour
+}
+
+func (c *Client) ensureSubscription(ctx context.Context, s subState, check bool, now time.Time) (subState, bool, error) {
+	hook := c.env.Hooks["alerts"].URL
+	mark := c.mark(hook)
 	if s.ID != "" && s.Mark == mark {
-		half := c.life / 2
-		due := s.Expires.Sub(now) < half || now.Sub(s.Renewed) > 24*time.Hour
+		due := c.due(s, now)
 		if !due && !check && now.Sub(s.Verified) < verifyEvery {
 			return s, false, nil
 		}
@@ -129,16 +171,37 @@ func (c *Client) adoptOrCreate(ctx context.Context, hook, mark string, now time.
 			return st, false, err
 		}
 	}
-	var made subscription
-	err := c.api.Send(ctx, http.MethodPost, "/v1.0/subscriptions", subscription{
+	wish := subscription{
 		ChangeType: "created,updated", Resource: c.cfg.PushResource, ClientState: c.clientState,
 		NotificationURL: wanted, LifecycleNotificationURL: withMark(hook+"/lifecycle", mark),
 		Expiration: now.Add(c.life).UTC(),
-	}, &made)
-	if err != nil {
-		return subState{}, false, fmt.Errorf("subscribe to %s: %w", c.cfg.PushResource, err)
+	}
+	if c.rich != nil {
+		wish.IncludeResourceData = true
+		wish.EncryptionCertificate, wish.EncryptionCertificateID = c.rich.certificate, c.rich.id
+	}
+	var made subscription
+	if err := c.api.Send(ctx, http.MethodPost, "/v1.0/subscriptions", wish, &made); err != nil {
+		return subState{}, false, fmt.Errorf("subscribe to %s: %w", c.cfg.PushResource, explainSubscribe(err))
 	}
 	return subState{ID: made.ID, Mark: mark, Expires: made.Expiration, Renewed: now, Verified: now}, true, nil
+}
+
+// explainSubscribe says what to do about a subscription that was refused.
+func explainSubscribe(err error) error {
+	e, ok := errors.AsType[*sdk.Error](err)
+	if !ok {
+		return err
+	}
+	switch {
+	case e.Code == codes.PermissionDenied:
+		e.Message += "; grant the app SecurityAlert.Read.All (application) with admin consent, or remove subscriptions if their quota is used up"
+	case e.Reason == "ValidationError":
+		e.Message += "; Microsoft Graph must reach http.public_url from the internet, and the answer to its handshake must come back unchanged"
+	case e.HTTPStatus == http.StatusBadRequest:
+		e.Message += "; if this tenant takes no subscriptions to the resource, set push: off: polling brings everything anyway"
+	}
+	return err
 }
 
 // lifecycle answers a lifecycle notification.
@@ -162,7 +225,11 @@ func (c *Client) lifecycle(ctx context.Context, d hintData) (sdk.Found, error) {
 
 // mark tells our subscriptions of one secret from those of another, without saying anything about the secret.
 func (c *Client) mark(hook string) string {
-	sum := sha256.Sum256([]byte("mark " + c.clientState + " " + hook))
+	text := "mark " + c.clientState + " " + hook
+	if c.rich != nil {
+		text += " " + c.rich.id // a new certificate needs a new subscription
+	}
+	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:6])
 }
 

@@ -69,7 +69,7 @@ func shorten(s string) string {
 }
 
 func normalize(src *node, o Options) (sdk.Event, error) {
-	m := &mapper{src: src, tenant: strings.ToLower(cmp.Or(src.scalar("tenantId"), strings.TrimSpace(o.Tenant)))}
+	m := &mapper{src: src, tenant: tenantOf(src, "tenantId", o.Tenant)}
 	ev, err := m.envelope(cmp.Or(o.GraphHost, DefaultGraphHost))
 	if err != nil {
 		return sdk.Event{}, err
@@ -99,17 +99,8 @@ type mapper struct {
 // envelope makes the attributes that identify the event.
 func (m *mapper) envelope(host string) (sdk.Event, error) {
 	id := m.src.scalar("id")
-	switch {
-	case id == "":
-		return sdk.Event{}, errors.New("it has no id")
-	case len(id) > event.MaxAttribute:
-		return sdk.Event{}, fmt.Errorf("its id has %d bytes, more than the limit of %d", len(id), event.MaxAttribute)
-	case strings.ContainsFunc(id, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return sdk.Event{}, errors.New("its id has control characters")
-	case m.tenant == "":
-		return sdk.Event{}, errors.New("it names no tenant and none is configured: set the connection's tenant")
-	case len(m.tenant) > event.MaxTenant:
-		return sdk.Event{}, fmt.Errorf("its tenant has %d bytes, more than the limit of %d", len(m.tenant), event.MaxTenant)
+	if err := identifiable(id, m.tenant); err != nil {
+		return sdk.Event{}, err
 	}
 	m.created, _ = m.src.time("createdDateTime")
 	m.updated, _ = m.src.time("lastUpdateDateTime")
@@ -574,7 +565,7 @@ func dropEvidences(f *ocsf.DetectionFinding, n int) {
 	})
 }
 
-func marshal(f *ocsf.DetectionFinding) ([]byte, error) {
+func marshal(f any) ([]byte, error) {
 	var b bytes.Buffer
 	b.Grow(16 << 10)
 	enc := json.NewEncoder(&b)

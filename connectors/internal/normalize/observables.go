@@ -74,6 +74,15 @@ func (o *observables) put(k observableKey, path string) {
 	o.rank = append(o.rank, rank)
 }
 
+// join takes over the observables of a finding; at says where in the whole it stands.
+func (o *observables) join(at string, f *ocsf.DetectionFinding) {
+	o.prefix, o.verdict = at, 0
+	for i := range f.Observables {
+		v := &f.Observables[i]
+		o.put(observableKey{v.TypeID, v.Type, v.Value}, v.Name)
+	}
+}
+
 func (o *observables) ip(path, s string) {
 	if v, ok := ioc.IP(s); ok {
 		o.add(ocsf.ObservableIP, path, v)

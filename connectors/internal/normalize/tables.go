@@ -42,6 +42,11 @@ var severities = map[string]int{
 
 var alertStatuses = map[string]int{"unknown": 0, "new": 1, "inprogress": 2, "resolved": 4}
 
+// graphIncidentStatuses: a redirected incident was merged into another, and is over.
+var graphIncidentStatuses = map[string]int{
+	"unknown": 0, "active": 1, "inprogress": 2, "awaitingaction": 3, "resolved": incidentResolved, "redirected": incidentClosed,
+}
+
 var classifications = map[string]int{
 	"unknown": ocsf.VerdictUnknown, "falsepositive": ocsf.VerdictFalsePositive, "truepositive": ocsf.VerdictTruePositive,
 	"informationalexpectedactivity": ocsf.VerdictBenign,
