@@ -185,7 +185,10 @@ func (c *Client) commentAlert(ctx context.Context, in CommentInput) (Comment, er
 	}
 	if call.Resolve {
 		raw, err := c.fetchAlert(ctx, in.Alert)
-		if err != nil {
+		switch {
+		case isNotFound(err):
+			return Comment{}, noComment(&call, marker, "alert "+in.Alert)
+		case err != nil:
 			return Comment{}, err
 		}
 		var alert struct {
@@ -197,10 +200,7 @@ func (c *Client) commentAlert(ctx context.Context, in CommentInput) (Comment, er
 		if found, ok := findComment(alert.Comments, marker); ok {
 			return Comment{Alert: in.Alert, Marker: marker, Created: found.Created}, nil
 		}
-		if !call.FirstSent.IsZero() && time.Since(call.FirstSent) > commentSettles {
-			return Comment{}, sdk.Absent("there is no comment %s on alert %s", marker, in.Alert)
-		}
-		return Comment{}, sdk.Unresolved("no comment %s on alert %s yet", marker, in.Alert)
+		return Comment{}, noComment(&call, marker, "alert "+in.Alert)
 	}
 	var all struct {
 		Value []graphComment `json:"value"`
@@ -213,6 +213,14 @@ func (c *Client) commentAlert(ctx context.Context, in CommentInput) (Comment, er
 	}
 	found, _ := findComment(all.Value, marker)
 	return Comment{Alert: in.Alert, Marker: marker, Created: found.Created}, nil
+}
+
+// noComment answers a look-up that found nothing: what was sent may be under way for a moment.
+func noComment(call *sdk.Call, marker, where string) error {
+	if !call.FirstSent.IsZero() && time.Since(call.FirstSent) > commentSettles {
+		return sdk.Absent("there is no comment %s on %s", marker, where)
+	}
+	return sdk.Unresolved("no comment %s on %s yet", marker, where)
 }
 
 func findComment(comments []graphComment, marker string) (graphComment, bool) {

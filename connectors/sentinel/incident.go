@@ -253,17 +253,17 @@ func (c *Client) commentIncident(ctx context.Context, in CommentIncidentInput) (
 	}
 	marker := commentMarker(call.Key)
 	id, g, err := c.surviving(ctx, in.Incident)
-	if err != nil {
+	switch {
+	case call.Resolve && isNotFound(err):
+		return IncidentComment{}, noComment(&call, marker, "incident "+id)
+	case err != nil:
 		return IncidentComment{}, err
 	}
 	if found, ok := findComment(g.Comments, marker); ok {
 		return IncidentComment{Incident: id, Marker: marker, Created: found.Created}, nil
 	}
 	if call.Resolve {
-		if !call.FirstSent.IsZero() && time.Since(call.FirstSent) > commentSettles {
-			return IncidentComment{}, sdk.Absent("there is no comment %s on incident %s", marker, id)
-		}
-		return IncidentComment{}, sdk.Unresolved("no comment %s on incident %s yet", marker, id)
+		return IncidentComment{}, noComment(&call, marker, "incident "+id)
 	}
 	var all struct {
 		Value []graphComment `json:"value"`

@@ -55,6 +55,17 @@ func (w *World) Inputs(connector string) (map[string]json.RawMessage, error) {
 		}
 		in["alert.get"] = fmt.Appendf(nil, `{"alert":%q}`, alerts[0].ID)
 		in["alert.update"] = fmt.Appendf(nil, `{"alert":%q,"status":"inProgress"}`, alerts[0].ID)
+		incident, err := w.Azure.AddIncident([]byte(`{"displayName":"An incident","severity":"high"}`))
+		if err != nil {
+			return nil, err
+		}
+		w.Azure.SetHunting("DeviceInfo", nil, []map[string]any{{"DeviceName": "pc-1"}})
+		in["alert.entities"] = fmt.Appendf(nil, `{"alert":%q}`, alerts[0].ID)
+		in["incident.get"] = fmt.Appendf(nil, `{"incident":%q}`, incident)
+		in["incident.entities"] = fmt.Appendf(nil, `{"incident":%q}`, incident)
+		in["incident.update"] = fmt.Appendf(nil, `{"incident":%q,"status":"inProgress"}`, incident)
+		in["incident.comment"] = fmt.Appendf(nil, `{"incident":%q,"text":"Casewire was here."}`, incident)
+		in["hunting.query"] = json.RawMessage(`{"query":"DeviceInfo"}`)
 		in["alert.comment"] = fmt.Appendf(nil, `{"alert":%q,"text":"Casewire was here."}`, alerts[0].ID)
 	case "http":
 		in["request"] = json.RawMessage(`{"method":"POST","path":"/things","json":{"a":1}}`)
