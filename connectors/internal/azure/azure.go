@@ -4,31 +4,44 @@ package azure
 
 import (
 	"cmp"
-	"crypto"
-	"crypto/rsa"
-	"crypto/x509"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"regexp"
 	"strings"
 
-	"github.com/AzureAD/microsoft-authentication-library-for-go/apps/confidential"
-
 	"github.com/casewire/casewire/sdk"
 )
 
 // Credential is an Entra ID credential as it stands in a connection's configuration under "credential". Exactly one of
-// client_secret, certificate, exec and token says how tokens are had.
+// client_secret, certificate, certificate_file, federated_token_file, federated_token, managed_identity, sign_in, exec and
+// token says how tokens are had; client_secret may stand beside sign_in.
 type Credential struct {
-	TenantID     string     `json:"tenant_id" doc:"Entra tenant: its id, or one of its domains" example:"5f1c9a1e-2b7d-4c55-9a0e-0d6b2f4c7a11"`
-	ClientID     string     `json:"client_id" doc:"Application (client) id of the app registration" example:"0a3c7f52-6c1e-4b07-8a55-2f9d0c4b7e10"`
-	ClientSecret sdk.Secret `json:"client_secret" doc:"Value (not the id) of a client secret of the app"`
-	Certificate  sdk.Secret `json:"certificate" doc:"Certificate and unencrypted RSA private key, both as PEM, whose certificate the app knows"`
-	Exec         []string   `json:"exec" doc:"Command and arguments; it prints a token, or JSON with access_token and expires_on. {scope} and {resource} in an argument are replaced; no shell is involved"`
-	Token        sdk.Secret `json:"token" doc:"A bearer token that somebody else renews"`
-	Cloud        string     `json:"cloud" enum:"public,us_gov,us_dod,china" default:"public" doc:"Microsoft cloud whose endpoints are used where no others are configured: public (and US GCC), us_gov (GCC High), us_dod, china (21Vianet)"`
-	AuthorityURL string     `json:"authority_url,omitempty" doc:"Where tokens are issued; default that of the cloud"`
+	TenantID            string     `json:"tenant_id" doc:"Entra tenant: its id, or one of its domains" example:"5f1c9a1e-2b7d-4c55-9a0e-0d6b2f4c7a11"`
+	ClientID            string     `json:"client_id" doc:"Application (client) id of the app registration" example:"0a3c7f52-6c1e-4b07-8a55-2f9d0c4b7e10"`
+	ClientSecret        sdk.Secret `json:"client_secret" doc:"Value (not the id) of a client secret of the app"`
+	ClientSecretExpires string     `json:"client_secret_expires,omitempty" doc:"Day on which the secret ends, so that casewire doctor warns before. Not needed where the app may read its own registration (Application.Read.All)" example:"2027-01-31" cw:"advanced"`
+	Certificate         sdk.Secret `json:"certificate" doc:"Certificate (with its chain, if there is one) and RSA private key: PEM, or PKCS#12 (PFX) in base64"`
+	CertificateFile     string     `json:"certificate_file,omitempty" doc:"Absolute path of a PEM or PKCS#12 file with the same; it is read again at each renewal, so that it can be replaced while the host runs"`
+	CertificatePassword sdk.Secret `json:"certificate_password,omitzero" doc:"Password of the PKCS#12 file"`
+	FederatedTokenFile  string     `json:"federated_token_file,omitempty" doc:"Absolute path of a token that another issuer renews (workload identity federation); it is read for each request. On Kubernetes the value of AZURE_FEDERATED_TOKEN_FILE"`
+	FederatedToken      []string   `json:"federated_token,omitempty" doc:"Command and arguments; it prints such a token. No shell is involved"`
+	ManagedIdentity     *Identity  `json:"managed_identity,omitempty" doc:"Identity of the Azure machine, app or container that the host runs on; {} is the system-assigned one"`
+	SignIn              string     `json:"sign_in,omitempty" enum:"user" doc:"user: a person signs in once (casewire auth login), and the app acts for that person from then on"`
+	Exec                []string   `json:"exec" doc:"Command and arguments; it prints a token, or JSON with access_token and expires_on. {scope} and {resource} in an argument are replaced; no shell is involved"`
+	Token               sdk.Secret `json:"token" doc:"A bearer token that somebody else renews"`
+	Cloud               string     `json:"cloud" enum:"public,us_gov,us_dod,china" default:"public" doc:"Microsoft cloud whose endpoints are used where no others are configured: public (and US GCC), us_gov (GCC High), us_dod, china (21Vianet)"`
+	AuthorityURL        string     `json:"authority_url,omitempty" doc:"Where tokens are issued; default that of the cloud"`
+}
+
+// Identity is a managed identity. At most one of the three ids is given; none means the system-assigned identity.
+type Identity struct {
+	ClientID   string     `json:"client_id,omitempty" doc:"Client id of a user-assigned identity"`
+	ResourceID string     `json:"resource_id,omitempty" doc:"Azure resource id of a user-assigned identity"`
+	ObjectID   string     `json:"object_id,omitempty" doc:"Object (principal) id of a user-assigned identity"`
+	Source     string     `json:"source,omitempty" enum:"imds,app_service,arc" doc:"What issues tokens: imds (virtual machines, scale sets, Kubernetes), app_service (also Functions and Container Apps), arc. Default app_service where endpoint and header are given, else imds"`
+	Endpoint   sdk.Secret `json:"endpoint,omitzero" doc:"Address of the token endpoint: env:IDENTITY_ENDPOINT on App Service and Arc; not needed for imds"`
+	Header     sdk.Secret `json:"header,omitzero" doc:"env:IDENTITY_HEADER on App Service"`
 }
 
 // Cloud names the endpoints of one of Microsoft's clouds. A connector's configuration overrides each of them.
@@ -95,6 +108,8 @@ type Options struct {
 	// State is what an earlier Tokens saved by SaveState: what must survive a restart, such as a refresh token.
 	State     []byte
 	SaveState func([]byte)
+	// Connection is what people call the connection, for messages.
+	Connection string
 }
 
 var tenantRule = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9.-]{0,251}[A-Za-z0-9]$`)
@@ -105,33 +120,14 @@ func (c *Credential) check(field string) error {
 	fault := func(name, text string) {
 		bad.Violations = append(bad.Violations, sdk.BadConfig(field+name, "%s", text).Violations...)
 	}
-	var ways []string
-	for name, set := range map[string]bool{
-		"client_secret": !c.ClientSecret.IsZero(), "certificate": !c.Certificate.IsZero(), "exec": len(c.Exec) > 0, "token": !c.Token.IsZero(),
-	} {
-		if set {
-			ways = append(ways, name)
-		}
-	}
+	ways := c.ways()
 	switch {
 	case len(ways) == 0:
-		fault("", "says no way to have a token: give one of client_secret, certificate, exec and token")
+		fault("", "says no way to have a token: give one of "+wayNames)
 	case len(ways) > 1:
-		fault("", "says several ways to have a token; keep one of client_secret, certificate, exec and token")
-	case ways[0] == "client_secret" || ways[0] == "certificate":
-		switch t := strings.ToLower(c.TenantID); {
-		case t == "":
-			fault("/tenant_id", "is required with "+ways[0])
-		case t == "common" || t == "organizations" || t == "consumers":
-			fault("/tenant_id", "must be the id of one tenant: an app signs in to its own tenant, not to "+t)
-		case !tenantRule.MatchString(c.TenantID):
-			fault("/tenant_id", "must be the tenant's id or one of its domains")
-		}
-		if c.ClientID == "" {
-			fault("/client_id", "is required with "+ways[0])
-		}
-	case ways[0] == "exec" && c.Exec[0] == "":
-		fault("/exec/0", "must be the command")
+		fault("", "says several ways to have a token ("+strings.Join(ways, ", ")+"); keep one of "+wayNames)
+	default:
+		c.checkWay(ways[0], fault)
 	}
 	if _, err := c.authority(); err != "" {
 		fault("/authority_url", err)
@@ -161,48 +157,4 @@ func loopback(u *url.URL) bool {
 	}
 	a, err := netip.ParseAddr(u.Hostname())
 	return err == nil && a.Unmap().IsLoopback()
-}
-
-// confidentialCredential makes MSAL's credential out of ours.
-func (c *Credential) confidentialCredential(field string) (confidential.Credential, error) {
-	if c.Certificate.IsZero() {
-		cred, err := confidential.NewCredFromSecret(c.ClientSecret.Reveal())
-		if err != nil {
-			return cred, sdk.BadConfig(field+"/client_secret", "cannot be used")
-		}
-		return cred, nil
-	}
-	var zero confidential.Credential
-	pem := c.Certificate.Reveal()
-	if strings.Contains(pem, "ENCRYPTED") {
-		return zero, sdk.BadConfig(field+"/certificate", "has an encrypted private key; decrypt it (openssl pkcs8 -topk8 -nocrypt) and keep the result where secrets are kept")
-	}
-	certs, key, err := confidential.CertFromPEM([]byte(pem), "")
-	if err != nil {
-		return zero, sdk.BadConfig(field+"/certificate", "must be PEM with a certificate and its RSA private key: %v", err)
-	}
-	leaf, why := matching(certs, key)
-	if why != "" {
-		return zero, sdk.BadConfig(field+"/certificate", "%s", why)
-	}
-	cred, err := confidential.NewCredFromCert(leaf, key)
-	if err != nil {
-		return zero, sdk.BadConfig(field+"/certificate", "cannot be used: %v", err)
-	}
-	return cred, nil
-}
-
-// matching puts the certificate that belongs to the key first.
-func matching(certs []*x509.Certificate, key crypto.PrivateKey) ([]*x509.Certificate, string) {
-	private, ok := key.(*rsa.PrivateKey)
-	if !ok {
-		return nil, "has a private key that is not RSA; Entra ID takes RSA keys only"
-	}
-	for i, cert := range certs {
-		if public, ok := cert.PublicKey.(*rsa.PublicKey); ok && public.Equal(&private.PublicKey) {
-			certs[0], certs[i] = certs[i], certs[0]
-			return certs, ""
-		}
-	}
-	return nil, "has a private key that belongs to none of its certificates"
 }

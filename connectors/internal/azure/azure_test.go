@@ -228,7 +228,7 @@ func TestGivingUpAlone(t *testing.T) {
 
 type sourceFunc func(context.Context) (*issued, error)
 
-func (f sourceFunc) token(ctx context.Context, _ string, _ bool) (*issued, error) { return f(ctx) }
+func (f sourceFunc) token(ctx context.Context, _ want) (*issued, error) { return f(ctx) }
 
 // When the authority is down, a token that still lives goes on being used.
 func TestOldTokenOutlivesTheAuthority(t *testing.T) {

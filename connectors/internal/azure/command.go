@@ -23,33 +23,18 @@ const (
 	plainLife = 5 * time.Minute
 )
 
-func (c command) token(ctx context.Context, scope string, _ bool) (*issued, error) {
+func (c command) token(ctx context.Context, w want) (*issued, error) {
 	argv := make([]string, len(c.argv))
-	place := strings.NewReplacer("{scope}", scope, "{resource}", strings.TrimSuffix(scope, "/.default"))
+	place := strings.NewReplacer("{scope}", w.scope, "{resource}", resource(w.scope))
 	for i, a := range c.argv {
 		argv[i] = place.Replace(a)
 	}
-	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-	cmd.WaitDelay = time.Second // a child that keeps the pipe open does not keep us
-	var out, complaint capped
-	out.limit, complaint.limit = maxTokenOutput, 4<<10
-	cmd.Stdout, cmd.Stderr = &out, &complaint
 	now := time.Now()
-	if err := cmd.Run(); err != nil {
-		if ctx.Err() != nil {
-			return nil, commandError("the command %q did not end in time", c.argv[0])
-		}
-		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			return nil, commandError("the command %q ended with %s: %s", c.argv[0], exit.ProcessState, firstLine(complaint.b.String()))
-		}
-		return nil, commandError("the command %q does not run: %v", c.argv[0], err)
+	out, err := run(ctx, argv)
+	if err != nil {
+		return nil, err
 	}
-	if out.over {
-		return nil, commandError("the command %q printed more than %d bytes", c.argv[0], maxTokenOutput)
-	}
-	value, expires, why := readToken(now, out.b.Bytes())
+	value, expires, why := readToken(now, out)
 	if why != "" {
 		return nil, commandError("the command %q %s", c.argv[0], why) // and never what it printed
 	}
@@ -57,6 +42,30 @@ func (c command) token(ctx context.Context, scope string, _ bool) (*issued, erro
 		return nil, commandError("the command %q printed a token that has expired", c.argv[0])
 	}
 	return &issued{value: value, expires: expires, renewAt: renewal(now, expires)}, nil
+}
+
+// run runs a command that prints a token.
+func run(ctx context.Context, argv []string) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the operator's configuration names it
+	cmd.WaitDelay = time.Second // a child that keeps the pipe open does not keep us
+	var out, complaint capped
+	out.limit, complaint.limit = maxTokenOutput, 4<<10
+	cmd.Stdout, cmd.Stderr = &out, &complaint
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return nil, commandError("the command %q did not end in time", argv[0])
+		}
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			return nil, commandError("the command %q ended with %s: %s", argv[0], exit.ProcessState, firstLine(complaint.b.String()))
+		}
+		return nil, commandError("the command %q does not run: %v", argv[0], err)
+	}
+	if out.over {
+		return nil, commandError("the command %q printed more than %d bytes", argv[0], maxTokenOutput)
+	}
+	return out.b.Bytes(), nil
 }
 
 func commandError(format string, args ...any) *sdk.Error {
@@ -138,6 +147,8 @@ func jwtEnd(token string) time.Time {
 	}
 	return time.Unix(int64(claims.Exp), 0)
 }
+
+func quote(s string) string { return strconv.Quote(s) }
 
 func firstLine(s string) string {
 	s, _, _ = strings.Cut(strings.TrimSpace(s), "\n")

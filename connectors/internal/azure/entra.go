@@ -15,8 +15,8 @@ import (
 
 // entra gets tokens by the client credentials grant.
 type entra struct {
-	cred      Credential
-	inner     confidential.Credential
+	teller
+	field     string
 	authority string // with tenant; always https, as MSAL wants it
 	http      *authorityClient
 	known     bool // one of Microsoft's authorities
@@ -26,12 +26,8 @@ type entra struct {
 }
 
 func newEntra(c Credential, field string, transport http.RoundTripper) (*entra, error) {
-	inner, err := c.confidentialCredential(field)
-	if err != nil {
-		return nil, err
-	}
 	u, _ := c.authority() // checked before
-	e := &entra{cred: c, inner: inner, http: &authorityClient{http: http.Client{Transport: transport, CheckRedirect: noRedirect}}}
+	e := &entra{teller: teller{cred: c, host: u.Host}, field: field, http: &authorityClient{http: http.Client{Transport: transport, CheckRedirect: noRedirect}}}
 	e.authority = u.Scheme + "://" + u.Host + u.Path + "/" + c.TenantID
 	if u.Scheme == "http" {
 		// MSAL speaks to https authorities only. It is told of the usual one, and its requests are turned around on the way.
@@ -39,7 +35,7 @@ func newEntra(c Credential, field string, transport http.RoundTripper) (*entra, 
 		e.authority = Public.Authority + "/" + c.TenantID
 	}
 	e.known = e.http.instead != nil || isMicrosoft(u.Hostname())
-	_, err = e.msal()
+	_, err := e.msal()
 	return e, err
 }
 
@@ -61,29 +57,35 @@ func isMicrosoft(host string) bool {
 	return false
 }
 
-// msal returns MSAL's client, made on first use.
+// msal returns MSAL's client, made on first use: then the certificate is read, too.
 func (e *entra) msal() (*confidential.Client, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.client != nil {
 		return e.client, nil
 	}
-	c, err := confidential.New(e.authority, e.cred.ClientID, e.inner,
+	inner, err := e.cred.confidentialCredential(e.field)
+	if err != nil {
+		return nil, err
+	}
+	c, err := confidential.New(e.authority, e.cred.ClientID, inner,
 		confidential.WithHTTPClient(e.http),
 		confidential.WithInstanceDiscovery(e.known && e.http.instead == nil),
 		// An environment variable must not send secrets to another region.
 		confidential.WithAzureRegion("DisableMsalForceRegion"),
+		// Tokens of those who can answer a demand for claims live up to a day, and are revoked within minutes.
+		confidential.WithClientCapabilities([]string{"CP1"}),
 		confidential.WithX5C(), // lets apps trust a subject name and issuer, so that certificates can be rotated
 	)
 	if err != nil {
-		return nil, sdk.BadConfig("/credential", "is refused by MSAL: %s", e.redact(err.Error()))
+		return nil, sdk.BadConfig(e.field, "is refused by MSAL: %s", e.redact(err.Error()))
 	}
 	e.client = &c
 	return e.client, nil
 }
 
-func (e *entra) token(ctx context.Context, scope string, fresh bool) (*issued, error) {
-	if fresh {
+func (e *entra) token(ctx context.Context, w want) (*issued, error) {
+	if w.fresh {
 		e.mu.Lock()
 		e.client = nil // and its cache with it
 		e.mu.Unlock()
@@ -93,9 +95,13 @@ func (e *entra) token(ctx context.Context, scope string, fresh bool) (*issued, e
 		return nil, err
 	}
 	now := time.Now()
-	res, err := c.AcquireTokenByCredential(ctx, []string{scope})
+	var opts []confidential.AcquireByCredentialOption
+	if w.claims != "" {
+		opts = append(opts, confidential.WithClaims(w.claims))
+	}
+	res, err := c.AcquireTokenByCredential(ctx, []string{w.scope}, opts...)
 	if err != nil {
-		return nil, e.explain(ctx, scope, err)
+		return nil, e.explain(ctx, w.scope, err)
 	}
 	tok := &issued{value: res.AccessToken, expires: res.ExpiresOn, renewAt: renewal(now, res.ExpiresOn)}
 	if r := res.Metadata.RefreshOn; r.After(now) && r.Before(tok.renewAt) {
@@ -105,16 +111,6 @@ func (e *entra) token(ctx context.Context, scope string, fresh bool) (*issued, e
 		return nil, sdk.Unavailable("Entra ID answered with a token that cannot be sent")
 	}
 	return tok, nil
-}
-
-func (e *entra) redact(s string) string {
-	for _, secret := range []sdk.Secret{e.cred.ClientSecret, e.cred.Certificate} {
-		if !secret.IsZero() {
-			s = strings.ReplaceAll(s, secret.Reveal(), sdk.Redacted)
-			s = strings.ReplaceAll(s, url.QueryEscape(secret.Reveal()), sdk.Redacted)
-		}
-	}
-	return s
 }
 
 // authorityClient is the HTTP client that MSAL is given.
@@ -139,10 +135,12 @@ func (a *authorityClient) Do(req *http.Request) (*http.Response, error) {
 // CloseIdleConnections closes what is open to the authority.
 func (a *authorityClient) CloseIdleConnections() { a.http.CloseIdleConnections() }
 
-// Close closes idle connections to the authority.
+func (e *entra) close() { e.http.CloseIdleConnections() }
+
+// Close closes idle connections to where tokens come from.
 func (t *Tokens) Close() error {
-	if e, ok := t.source.(*entra); ok {
-		e.http.CloseIdleConnections()
+	if c, ok := t.source.(interface{ close() }); ok {
+		c.close()
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func (a Access) Open(env sdk.Env) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	tokens, err := NewTokens(a.Credential, Options{Transport: transport, State: env.State, SaveState: env.SaveState})
+	tokens, err := NewTokens(a.Credential, Options{Transport: transport, State: env.State, SaveState: env.SaveState, Connection: env.Connection})
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +66,8 @@ func (s *Session) Client(api API) (*rest.Client, error) {
 // Egress lists what a connector has to declare: its endpoints in every cloud, the authorities of every cloud, and what
 // the configuration puts in their place. Fields are properties with base URLs, such as "graph_url".
 func Egress(fields []string, endpoints ...func(Cloud) string) []string {
-	out := []string{"{config.credential.authority_url}"}
+	// The port is what a sandbox lets through; the address itself only managed identities reach.
+	out := []string{"{config.credential.authority_url}", "169.254.169.254:80"}
 	for _, f := range fields {
 		out = append(out, "{config."+f+"}")
 	}

@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -16,8 +18,10 @@ import (
 )
 
 const (
-	// early is how long before its end a token is renewed.
-	early = 5 * time.Minute
+	// patience is how long a caller waits for the renewal of a token that is still good.
+	patience = 2 * time.Second
+	// pause is how long a renewal that failed is not tried again, while the old token is good.
+	pause = 30 * time.Second
 	// usable is how long a token must still live to be used when its renewal fails.
 	usable = 30 * time.Second
 	// acquireTimeout bounds one acquisition, whoever waits for it.
@@ -33,7 +37,22 @@ type Tokens struct {
 	flights singleflight.Group
 	mu      sync.RWMutex
 	byScope map[string]*issued
+	scopes  []string // that somebody is going to ask for, in order
 }
+
+// want is what a source is asked for.
+type want struct {
+	scope string
+	// fresh demands a token that was not handed out before.
+	fresh bool
+	// claims is what an API demands of the token (continuous access evaluation): JSON, or empty.
+	claims string
+	// refused says that an API refused the last one.
+	refused bool
+}
+
+// resource is the API that a scope is for, as managed identities and commands name it.
+func resource(scope string) string { return strings.TrimSuffix(scope, "/.default") }
 
 // issued is a token as it was handed out.
 type issued struct {
@@ -42,12 +61,12 @@ type issued struct {
 	expires  time.Time
 	renewAt  time.Time
 	forcedAt time.Time // when it was made to replace one that an API refused
+	claims   string    // that it was made for
 }
 
 // source gets tokens from where they come from. Errors are *sdk.Error or the context's.
 type source interface {
-	// token gets a token. Fresh demands one that was not handed out before.
-	token(ctx context.Context, scope string, fresh bool) (*issued, error)
+	token(ctx context.Context, w want) (*issued, error)
 }
 
 // NewTokens checks the credential and prepares it; nothing is sent. Errors are of the configuration and name the
@@ -58,24 +77,30 @@ func NewTokens(c Credential, o Options) (*Tokens, error) {
 		return nil, err
 	}
 	t := &Tokens{byScope: map[string]*issued{}}
-	switch {
-	case !c.Token.IsZero():
+	if o.Transport == nil {
+		var err error
+		if o.Transport, err = rest.Transport(rest.TransportOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	var err error
+	switch c.ways()[0] {
+	case "token":
 		if strings.ContainsFunc(c.Token.Reveal(), notInToken) {
 			return nil, sdk.BadConfig(field+"/token", "has a character that no token has (a line feed?)")
 		}
 		t.source = fixed{c.Token}
-	case len(c.Exec) > 0:
+	case "exec":
 		t.source = command{c.Exec}
+	case "managed_identity":
+		t.source = newIdentity(*c.ManagedIdentity)
+	case "sign_in":
+		t.source = newPerson(c, o)
 	default:
-		var err error
-		if o.Transport == nil {
-			if o.Transport, err = rest.Transport(rest.TransportOptions{}); err != nil {
-				return nil, err
-			}
-		}
-		if t.source, err = newEntra(c, field, o.Transport); err != nil {
-			return nil, err
-		}
+		t.source, err = newEntra(c, field, o.Transport)
+	}
+	if err != nil {
+		return nil, err
 	}
 	return t, nil
 }
@@ -98,35 +123,47 @@ func (t *Tokens) current(scope string) *issued {
 func (t *Tokens) get(ctx context.Context, scope string) (*issued, error) {
 	tok := t.current(scope)
 	now := time.Now()
-	if tok != nil && now.Before(tok.renewAt) {
+	switch {
+	case tok == nil || !now.Add(usable).Before(tok.expires):
+		return t.acquire(ctx, want{scope: scope, fresh: tok != nil})
+	case now.Before(tok.renewAt):
 		return tok, nil
 	}
-	renewed, err := t.acquire(ctx, scope, false)
-	if err != nil && tok != nil && now.Add(usable).Before(tok.expires) && ctx.Err() == nil {
-		return tok, nil // the authority is down, but what we have still works
+	// What we have still works: nobody waits long for its renewal, and it goes on being used while the authority is down.
+	short, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	renewed, err := t.acquire(short, want{scope: scope, fresh: true})
+	if err == nil {
+		return renewed, nil
 	}
-	return renewed, err
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	later := *tok
+	later.renewAt = now.Add(pause)
+	t.mu.Lock()
+	if t.byScope[scope] == tok {
+		t.byScope[scope] = &later
+	}
+	t.mu.Unlock()
+	return tok, nil
 }
 
 // acquire gets a token, together with whoever else wants it. The request goes on when one of them gives up.
-func (t *Tokens) acquire(ctx context.Context, scope string, fresh bool) (*issued, error) {
-	key := scope
-	if fresh {
-		key = "fresh " + scope
-	}
-	work := t.flights.DoChan(key, func() (any, error) {
+func (t *Tokens) acquire(ctx context.Context, w want) (*issued, error) {
+	work := t.flights.DoChan(fmt.Sprint(w), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), acquireTimeout)
 		defer cancel()
-		tok, err := t.source.token(ctx, scope, fresh)
+		tok, err := t.source.token(ctx, w)
 		if err != nil {
 			return nil, err
 		}
 		tok.header = "Bearer " + tok.value
-		if fresh {
-			tok.forcedAt = time.Now()
+		if w.refused {
+			tok.forcedAt, tok.claims = time.Now(), w.claims
 		}
 		t.mu.Lock()
-		t.byScope[scope] = tok
+		t.byScope[w.scope] = tok
 		t.mu.Unlock()
 		return tok, nil
 	})
@@ -149,7 +186,14 @@ type Authorizer struct {
 
 // Authorizer returns the credential for scope: Authorize is for rest.Options.Auth, OnUnauthorized for
 // rest.Options.OnUnauthorized.
-func (t *Tokens) Authorizer(scope string) *Authorizer { return &Authorizer{t, scope} }
+func (t *Tokens) Authorizer(scope string) *Authorizer {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !slices.Contains(t.scopes, scope) {
+		t.scopes = append(t.scopes, scope)
+	}
+	return &Authorizer{t, scope}
+}
 
 // Authorize adds a token to the request.
 func (a *Authorizer) Authorize(ctx context.Context, req *http.Request) error {
@@ -163,27 +207,32 @@ func (a *Authorizer) Authorize(ctx context.Context, req *http.Request) error {
 
 var errStillRefused = errors.New("a token that was just renewed is refused too")
 
-// OnUnauthorized renews the token that an API has refused (it was revoked, or a clock is wrong), once: if the token has
-// been renewed already, by somebody else, that one is used; if it was renewed only just now, the refusal stands.
+// OnUnauthorized renews the token that an API has refused (it was revoked, a clock is wrong, or the API demands claims of
+// it), once: if the token has been renewed already, by somebody else, that one is used; if it was renewed only just now,
+// the refusal stands.
 func (a *Authorizer) OnUnauthorized(ctx context.Context, resp *http.Response) error {
 	tok := a.t.current(a.scope)
-	if tok != nil && resp != nil && resp.Request != nil {
-		if used := resp.Request.Header.Get("Authorization"); used != "" && used != tok.header {
-			return nil
+	w := want{scope: a.scope, fresh: true, refused: true}
+	if resp != nil {
+		w.claims = challenge(resp.Header)
+		if tok != nil && resp.Request != nil {
+			if used := resp.Request.Header.Get("Authorization"); used != "" && used != tok.header {
+				return nil
+			}
 		}
 	}
-	if tok != nil && !tok.forcedAt.IsZero() && time.Since(tok.forcedAt) < calm {
+	if tok != nil && !tok.forcedAt.IsZero() && time.Since(tok.forcedAt) < calm && tok.claims == w.claims {
 		return errStillRefused
 	}
-	_, err := a.t.acquire(ctx, a.scope, true)
+	_, err := a.t.acquire(ctx, w)
 	return err
 }
 
 // fixed is a token that was configured.
 type fixed struct{ value sdk.Secret }
 
-func (f fixed) token(_ context.Context, _ string, fresh bool) (*issued, error) {
-	if fresh {
+func (f fixed) token(_ context.Context, w want) (*issued, error) {
+	if w.fresh {
 		return nil, sdk.Auth("the configured token is refused; it has probably expired: configure a new one, or a credential that renews itself")
 	}
 	far := time.Now().AddDate(100, 0, 0)
@@ -193,8 +242,5 @@ func (f fixed) token(_ context.Context, _ string, fresh bool) (*issued, error) {
 // notInToken says whether a character can be no part of a bearer token: it could end the header.
 func notInToken(r rune) bool { return r <= ' ' || r > '~' }
 
-// renewal is when a token that lives from now until expires is renewed.
-func renewal(now, expires time.Time) time.Time {
-	life := expires.Sub(now)
-	return expires.Add(-min(early, life/2))
-}
+// renewal is when a token that lives from now until expires is renewed: at half its life.
+func renewal(now, expires time.Time) time.Time { return now.Add(expires.Sub(now) / 2) }
