@@ -31,7 +31,7 @@ func BenchmarkGraph(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-	s.tokens.byValue["t"] = token{&s.opt.Apps[0], "https://graph.microsoft.com", time.Now().Add(time.Hour)}
+	s.tokens.byValue["t"] = token{&s.opt.Apps[0], "https://graph.microsoft.com", "", time.Now().Add(time.Hour)}
 	recent := url.QueryEscape("lastUpdateDateTime ge " + time.Now().Add(-100*time.Second).UTC().Format(time.RFC3339))
 	for name, path := range map[string]string{
 		"get": base + "/a10000", "list recent": base + "?$top=100&$filter=" + recent, "list first page": base + "?$top=100",

@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // thumbprints of RFC 7515
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
@@ -22,6 +23,7 @@ import (
 type token struct {
 	app      *App
 	audience string
+	claims   string // that it was asked for with
 	expires  time.Time
 }
 
@@ -111,7 +113,9 @@ func (s *Server) token(c *fakekit.Call) fakekit.Reply {
 	if !s.knowsTenant(c.Args[0]) {
 		return s.refuse(http.StatusBadRequest, "invalid_request", "90002", "Tenant '"+c.Args[0]+"' not found. Check to make sure you have the correct tenant ID and are signing into the correct cloud.")
 	}
-	if grant := form.Get("grant_type"); grant != "client_credentials" {
+	grant := form.Get("grant_type")
+	people := slices.Contains([]string{"refresh_token", "authorization_code", "urn:ietf:params:oauth:grant-type:device_code", "device_code"}, grant)
+	if grant != "client_credentials" && !people {
 		return s.refuse(http.StatusBadRequest, "unsupported_grant_type", "70003", "The app requested an unsupported grant type '"+grant+"'.")
 	}
 	id := form.Get("client_id")
@@ -120,28 +124,41 @@ func (s *Server) token(c *fakekit.Call) fakekit.Reply {
 		id = user
 		form.Set("client_secret", secret)
 	}
-	i := slices.IndexFunc(s.opt.Apps, func(a App) bool { return strings.EqualFold(a.ClientID, id) })
-	if i < 0 {
+	app := s.findApp(id)
+	if app == nil {
 		return s.refuse(http.StatusBadRequest, "unauthorized_client", "700016", "Application with identifier '"+id+"' was not found in the directory.")
 	}
-	app := &s.opt.Apps[i]
-	switch secret, assertion := form.Get("client_secret"), form.Get("client_assertion"); {
-	case assertion != "":
-		if code, text := s.checkAssertion(app, c, form.Get("client_assertion_type"), assertion); code != "" {
-			return s.refuse(http.StatusUnauthorized, "invalid_client", code, text)
-		}
-	case secret == "":
-		return s.refuse(http.StatusUnauthorized, "invalid_client", "7000218", "The request body must contain the following parameter: 'client_assertion' or 'client_secret'.")
-	case app.Secret == "" || subtle.ConstantTimeCompare([]byte(secret), []byte(app.Secret)) != 1:
-		return s.refuse(http.StatusUnauthorized, "invalid_client", "7000215", "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '"+app.ClientID+"'.")
-	case s.secretExpired(app):
-		return s.refuse(http.StatusUnauthorized, "invalid_client", "7000222", "The provided client secret keys for app '"+app.ClientID+"' are expired.")
+	s.grants.mu.Lock()
+	s.grants.byGrant[grant]++
+	s.grants.mu.Unlock()
+	if people {
+		return s.personGrant(app, c, form)
+	}
+	if reply, ok := s.checkApp(app, c, form); !ok {
+		return reply
 	}
 	audience, refusal := s.audience(form.Get("scope"))
 	if refusal != "" {
 		return s.refuse(http.StatusBadRequest, "invalid_scope", "70011", refusal)
 	}
-	return s.issue(app, audience)
+	return fakekit.JSON(http.StatusOK, s.mint(app, audience, "", form.Get("claims"))).With("Cache-Control", "no-store, no-cache")
+}
+
+// checkApp judges the secret or assertion of an app.
+func (s *Server) checkApp(app *App, c *fakekit.Call, form url.Values) (reply fakekit.Reply, ok bool) {
+	switch secret, assertion := form.Get("client_secret"), form.Get("client_assertion"); {
+	case assertion != "":
+		if code, text := s.checkAssertion(app, c, form.Get("client_assertion_type"), assertion); code != "" {
+			return s.refuse(http.StatusUnauthorized, "invalid_client", code, text), false
+		}
+	case secret == "":
+		return s.refuse(http.StatusUnauthorized, "invalid_client", "7000218", "The request body must contain the following parameter: 'client_assertion' or 'client_secret'."), false
+	case app.Secret == "" || subtle.ConstantTimeCompare([]byte(secret), []byte(app.Secret)) != 1:
+		return s.refuse(http.StatusUnauthorized, "invalid_client", "7000215", "Invalid client secret provided. Ensure the secret being sent in the request is the client secret value, not the client secret ID, for a secret added to app '"+app.ClientID+"'."), false
+	case s.secretExpired(app):
+		return s.refuse(http.StatusUnauthorized, "invalid_client", "7000222", "The provided client secret keys for app '"+app.ClientID+"' are expired."), false
+	}
+	return reply, true
 }
 
 // audience finds the one resource in a scope string; the OpenID scopes, which clients append, are tolerated.
@@ -166,22 +183,37 @@ func (*Server) audience(scope string) (audience, refusal string) {
 	return strings.TrimSuffix(audience, "/"), ""
 }
 
-func (s *Server) issue(app *App, audience string) fakekit.Reply {
-	value := "cwfake." + rand.Text() + rand.Text()
+// mint makes an access token and the answer that brings it. Who is not empty for a person's.
+func (s *Server) mint(app *App, audience, who, claims string) object {
 	now := s.opt.Now()
+	says := object{
+		"aud": audience, "iss": "https://sts.windows.net/" + s.opt.Tenants[0] + "/", "tid": s.opt.Tenants[0], "appid": app.ClientID,
+		"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(s.opt.TokenLife).Unix(), "uti": rand.Text(), "ver": "1.0",
+	}
+	switch {
+	case who != "":
+		says["upn"], says["idtyp"], says["scp"] = who, "user", strings.Join(app.Roles, " ")
+	case app.Roles != nil:
+		says["roles"], says["idtyp"] = app.Roles, "app"
+	}
+	value := unsigned(says)
 	s.tokens.mu.Lock()
 	for old, t := range s.tokens.byValue {
 		if now.Sub(t.expires) > time.Hour { // kept for a while, so that APIs can tell expired from unknown
 			delete(s.tokens.byValue, old)
 		}
 	}
-	s.tokens.byValue[value] = token{app, audience, now.Add(s.opt.TokenLife)}
+	s.tokens.byValue[value] = token{app, audience, claims, now.Add(s.opt.TokenLife)}
 	s.tokens.issued++
 	s.tokens.mu.Unlock()
 	life := int(s.opt.TokenLife / time.Second)
-	return fakekit.JSON(http.StatusOK, object{
-		"token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": value,
-	}).With("Cache-Control", "no-store, no-cache")
+	return object{"token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": value}
+}
+
+// unsigned makes a JWT whose signature is noise: nobody but the fake's own APIs judges it, and they look it up.
+func unsigned(claims object) string {
+	part := func(v any) string { return base64.RawURLEncoding.EncodeToString(fakekit.JSON(0, v).Body) }
+	return part(object{"typ": "JWT", "alg": "RS256", "kid": "fake"}) + "." + part(claims) + "." + base64.RawURLEncoding.EncodeToString([]byte(rand.Text()+rand.Text()))
 }
 
 // RevokeTokens makes every token that was issued so far invalid.
@@ -219,6 +251,7 @@ const (
 	tokenUnknown
 	tokenExpired
 	tokenAudience
+	tokenClaims // the API demands claims that it was not issued for
 )
 
 // bearer judges the token of a request.
@@ -237,6 +270,9 @@ func (s *Server) bearer(r *http.Request, audiences []string) (*App, verdict) {
 		return nil, s.reject("expired", tokenExpired)
 	case !slices.Contains(audiences, t.audience):
 		return nil, s.reject("audience", tokenAudience)
+	}
+	if d := s.demanded(); d != "" && !sameClaims(t.claims, d) {
+		return nil, s.reject("claims", tokenClaims)
 	}
 	return t.app, tokenGood
 }
@@ -261,7 +297,9 @@ func (s *Server) checkAssertion(app *App, c *fakekit.Call, kind, assertion strin
 		return "50027", "Invalid JWT token. The client_assertion_type is not supported."
 	}
 	var header struct {
-		Alg string `json:"alg"`
+		Alg    string `json:"alg"`
+		SHA1   string `json:"x5t"`
+		SHA256 string `json:"x5t#S256"`
 	}
 	var claims struct {
 		Aud, Iss, Sub string
@@ -272,7 +310,7 @@ func (s *Server) checkAssertion(app *App, c *fakekit.Call, kind, assertion strin
 		return "50027", "JWT token is invalid or malformed."
 	}
 	now := float64(s.opt.Now().Unix())
-	if claims.Exp <= now || claims.Nbf > now+300 {
+	if claims.Exp <= now || claims.Nbf > now+300 || claims.Exp > now+24*3600 {
 		return "700024", "Client assertion is not within its valid time range."
 	}
 	for _, f := range app.Federated {
@@ -297,7 +335,7 @@ func (s *Server) checkAssertion(app *App, c *fakekit.Call, kind, assertion strin
 			continue
 		}
 		key, ok := cert.PublicKey.(*rsa.PublicKey)
-		if !ok {
+		if !ok || !named(header.SHA256, header.SHA1, der) {
 			continue
 		}
 		switch header.Alg {
@@ -315,7 +353,36 @@ func (s *Server) checkAssertion(app *App, c *fakekit.Call, kind, assertion strin
 	return "700027", "The certificate with identifier used to sign the client assertion is not registered on application."
 }
 
+// named says whether a header names a certificate by its thumbprint.
+func named(byte256, byte1 string, der []byte) bool {
+	same := func(text string, sum []byte) bool {
+		text = strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(text), "=")
+		return text == base64.RawURLEncoding.EncodeToString(sum)
+	}
+	sum256, sum1 := sha256.Sum256(der), sha1.Sum(der) //nolint:gosec // an identifier, by RFC 7515
+	if byte256 != "" {
+		return same(byte256, sum256[:])
+	}
+	return byte1 != "" && same(byte1, sum1[:])
+}
+
 func decodePart(part string, v any) bool {
 	raw, err := base64.RawURLEncoding.DecodeString(part)
 	return err == nil && json.Unmarshal(raw, v) == nil
+}
+
+// sameClaims says whether a request for a token carried what an API demanded, among other things.
+func sameClaims(asked, demanded string) bool {
+	var a, d map[string]map[string]any
+	if json.Unmarshal([]byte(asked), &a) != nil || json.Unmarshal([]byte(demanded), &d) != nil {
+		return false
+	}
+	for kind, all := range d {
+		for name := range all {
+			if _, ok := a[kind][name]; !ok {
+				return false
+			}
+		}
+	}
+	return true
 }

@@ -174,6 +174,9 @@ func TestClientAssertion(t *testing.T) {
 		{"other audience", but("aud", "https://elsewhere/t/token"), false, "700023"},
 		{"other issuer", but("iss", "somebody"), false, "700213"},
 		{"bad signature", good, true, "700027"},
+		{"no thumbprint", good, false, "700027"},
+		{"another thumbprint", good, false, "700027"},
+		{"too long a life", but("exp", time.Now().Add(48*time.Hour).Unix()), false, "700024"},
 		{"federated", map[string]any{"aud": "api://AzureADTokenExchange", "iss": "https://idp", "sub": "job", "exp": good["exp"]}, true, ""},
 		{"federated, other subject", map[string]any{"aud": "api://AzureADTokenExchange", "iss": "https://idp", "sub": "x", "exp": good["exp"]}, true, "700213"},
 	} {
@@ -186,7 +189,15 @@ func TestClientAssertion(t *testing.T) {
 				}
 				return base64.RawURLEncoding.EncodeToString(raw)
 			}
-			signed := part(map[string]any{"alg": "PS256", "typ": "JWT"}) + "." + part(tc.claims)
+			header := map[string]any{"alg": "PS256", "typ": "JWT"}
+			sum := sha256.Sum256(der)
+			if strings.Contains(tc.name, "another thumbprint") {
+				sum[0]++
+			}
+			if !strings.Contains(tc.name, "no thumbprint") {
+				header["x5t#S256"] = base64.StdEncoding.EncodeToString(sum[:])
+			}
+			signed := part(header) + "." + part(tc.claims)
 			digest := sha256.Sum256([]byte(signed))
 			sig, err := rsa.SignPSS(rand.Reader, key, crypto.SHA256, digest[:], nil)
 			if err != nil {

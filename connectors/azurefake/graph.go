@@ -27,6 +27,10 @@ func (s *Server) allow(c *fakekit.Call, roles ...string) (*App, fakekit.Reply) {
 		message = "Lifetime validation failed, the token is expired."
 	case tokenAudience:
 		message = "Access token validation failure. Invalid audience."
+	case tokenClaims:
+		return nil, graphError(http.StatusUnauthorized, "InvalidAuthenticationToken", "Continuous access evaluation resulted in challenge with result: InteractionRequired and code: LocationConditionEvaluationSatisfied").
+			With("WWW-Authenticate", `Bearer realm="", authorization_uri="https://login.microsoftonline.com/common/oauth2/authorize", error="insufficient_claims", claims="`+
+				base64.StdEncoding.EncodeToString([]byte(s.demanded()))+`"`)
 	case tokenGood:
 		if !app.may(roles...) {
 			return nil, graphError(http.StatusForbidden, "Forbidden", "Missing application roles. API required roles: "+strings.Join(roles, ", ")+".")

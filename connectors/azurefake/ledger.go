@@ -14,7 +14,10 @@ type Ledger struct {
 	TokensIssued   uint64            `json:"tokens_issued"`
 	TokensRevoked  uint64            `json:"tokens_revoked"`
 	TokensRefused  map[string]uint64 `json:"tokens_refused"`  // at the token endpoint, by AADSTS code
-	TokensRejected map[string]uint64 `json:"tokens_rejected"` // by the APIs: missing, unknown, expired, audience
+	TokensRejected map[string]uint64 `json:"tokens_rejected"` // by the APIs: missing, unknown, expired, audience, claims
+	Grants         map[string]uint64 `json:"grants"`          // asked for at the token endpoint, by grant_type
+	RefreshReuse   uint64            `json:"refresh_reuse"`   // refresh tokens that were brought after their successors
+	Identities     map[string]uint64 `json:"identities"`      // managed identity endpoints asked, by source
 
 	Alerts   int                    `json:"alerts"`
 	ByAlert  map[string]AlertLedger `json:"by_alert"`
@@ -90,6 +93,10 @@ func (s *Server) Ledger() Ledger {
 	led.TokensIssued, led.TokensRevoked = s.tokens.issued, s.tokens.revoked
 	led.TokensRefused, led.TokensRejected = maps.Clone(s.tokens.refused), maps.Clone(s.tokens.rejected)
 	s.tokens.mu.RUnlock()
+
+	s.grants.mu.Lock()
+	led.Grants, led.RefreshReuse, led.Identities = maps.Clone(s.grants.byGrant), s.grants.reuse, maps.Clone(s.grants.asked)
+	s.grants.mu.Unlock()
 
 	s.alerts.mu.RLock()
 	led.Alerts = len(s.alerts.byID)

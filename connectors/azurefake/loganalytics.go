@@ -130,7 +130,7 @@ func logsError(status int, code, message string, inner *QueryError) fakekit.Repl
 func (s *Server) query(c *fakekit.Call) fakekit.Reply {
 	app, v := s.bearer(c.R, s.opt.LogsAudiences)
 	switch v {
-	case tokenMissing, tokenExpired, tokenUnknown:
+	case tokenMissing, tokenExpired, tokenUnknown, tokenClaims:
 		return logsError(http.StatusUnauthorized, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing, or its token is expired or unknown.", nil)
 	case tokenAudience:
 		return logsError(http.StatusForbidden, "InvalidAuthenticationTokenAudience", "The access token has been obtained for wrong audience or resource.", nil)

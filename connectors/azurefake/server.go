@@ -101,6 +101,8 @@ type Options struct {
 	GraphPerMinute int
 	// QueriesPer30s and QueriesAtOnce throttle each app on Log Analytics (200 and 5 there); 0 means no limit.
 	QueriesPer30s, QueriesAtOnce int
+	// Entra configures people's sign-ins and managed identities.
+	Entra EntraOptions
 	// MaxSubscriptions is the quota of subscriptions; default 100.
 	MaxSubscriptions int
 	// ShortSubscriptions keeps lives below 45 minutes as asked, for tests.
@@ -123,6 +125,7 @@ type Server struct {
 	kit *fakekit.Kit
 
 	tokens    tokens
+	grants    grants
 	alerts    store
 	incidents incidentStore
 	subs      subscriptions
@@ -158,6 +161,7 @@ func New(o Options) *Server {
 	if o.LogsAudiences == nil {
 		o.LogsAudiences = []string{"https://api.loganalytics.io", "https://api.loganalytics.azure.com"}
 	}
+	o.Entra = o.Entra.withDefaults()
 	o.AppName = cmp.Or(o.AppName, "API-App:Casewire")
 	o.TokenLife = cmp.Or(o.TokenLife, time.Hour)
 	o.PageSize = cmp.Or(o.PageSize, 50)
@@ -174,6 +178,7 @@ func New(o Options) *Server {
 	s.kit.Type = "application/json;odata.metadata=minimal;odata.streaming=true;IEEE754Compatible=false;charset=utf-8"
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	s.tokens.byValue = map[string]token{}
+	s.grants = newGrants()
 	s.alerts.byID = map[string]*record{}
 	s.incidents.byID, s.incidents.hunting = map[string]*incidentRecord{}, map[string]huntingAnswer{}
 	s.subs.byID = map[string]*subscription{}
@@ -247,6 +252,9 @@ func (s *Server) route(method, path string) (fakekit.Route, string, fakekit.Hand
 			return p[i]
 		}
 		return ""
+	}
+	if r, arg, h, ok := s.routeEntra(method, p); ok {
+		return r, arg, h
 	}
 	key := method + " "
 	switch {
