@@ -82,6 +82,8 @@ var remedies = map[int]string{
 	50076:   "the tenant asks for multi-factor authentication, which an app cannot do: exempt the workload identity in Conditional Access",
 	50078:   "the multi-factor authentication of the sign-in has run out",
 	50079:   "the tenant asks for multi-factor registration, which an app cannot do: exempt the workload identity in Conditional Access",
+	500112:  "the redirect address is not the one that the code was asked for with: begin anew",
+	501481:  "the code was asked for by somebody else (PKCE): begin anew",
 	50105:   "the app is not assigned to the API: assign it, or switch the API's assignment requirement off",
 	50126:   "account or password is wrong",
 	50128:   "there is no such tenant: check tenant_id, and cloud or authority_url if it is in a national cloud",
@@ -235,6 +237,14 @@ func (e *teller) refused(scope string, status int, header http.Header, body []by
 
 // reason puts the code and what it means into words.
 func (e *teller) reason(status, code int, r *refusal) string {
+	switch r.Error {
+	case "authorization_declined", "access_denied":
+		return "the sign-in was declined; begin anew: " + e.login
+	case "expired_token":
+		return "nobody signed in in time; begin anew: " + e.login
+	case "bad_verification_code":
+		return "the device code is not known; begin anew: " + e.login
+	}
 	if e.login != "" && (again[code] || r.Error == "invalid_grant" || r.Error == "interaction_required") {
 		why := cmp.Or(personal[code], remedies[code], firstSentence(r.Description), r.Error)
 		if code != 0 && !strings.HasPrefix(why, "AADSTS") {

@@ -62,7 +62,9 @@ type session struct {
 // SignIn declares the actions by which a person signs in, for a connector whose connections have a session.
 func SignIn[T any](c *sdk.Connector, of func(T) *Session) {
 	sdk.Action(c, ActionSignInBegin, "Begin the sign-in of a person (casewire auth login does).",
-		func(conn T, ctx context.Context, in BeginInput) (BeginOutput, error) { return of(conn).Tokens.begin(ctx, in) },
+		func(conn T, ctx context.Context, in BeginInput) (BeginOutput, error) {
+			return of(conn).Tokens.begin(ctx, in)
+		},
 		sdk.Read, sdk.Example("a device code", map[string]any{}))
 	sdk.Action(c, ActionSignInFinish, "End the sign-in of a person (casewire auth login does).",
 		func(conn T, ctx context.Context, in FinishInput) (FinishOutput, error) {
