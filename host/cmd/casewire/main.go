@@ -16,6 +16,7 @@ import (
 	"github.com/casewire/casewire/host/cmd/casewire/internal/demo"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/judge"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/scaffold"
+	"github.com/casewire/casewire/host/cmd/casewire/internal/torture"
 	"github.com/casewire/casewire/host/internal/cli"
 	"github.com/casewire/casewire/plugin/connectorv1"
 	"github.com/casewire/casewire/sdk"
@@ -45,7 +46,7 @@ func main() {
 	app := cli.App{
 		Version:    version,
 		Connectors: connectors(),
-		Commands:   []*cobra.Command{demo.Command(), bench.Command(), connectorCommand()},
+		Commands:   []*cobra.Command{demo.Command(), torture.Command(), bench.Command(), connectorCommand()},
 	}
 	os.Exit(cli.Main(app, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

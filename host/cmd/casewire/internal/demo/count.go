@@ -2,7 +2,6 @@ package demo
 
 import (
 	"context"
-	"strings"
 
 	"github.com/casewire/casewire/host/cmd/casewire/internal/lab"
 	"github.com/casewire/casewire/host/store"
@@ -65,16 +64,8 @@ func count(ctx context.Context, w *lab.World, alerts []lab.Alert, path string) (
 	r.pushDropped, r.pushDoubled = pushes.Dropped, pushes.Doubled
 	r.lateLookups = graph.Requests["graph.alerts.get"]["404"]
 	for _, requests := range []map[string]map[string]uint64{graph.Requests, w.Jira.Ledger().Requests, w.Hive.Ledger().Requests} {
-		for _, outcomes := range requests {
-			for outcome, n := range outcomes {
-				switch {
-				case outcome == "429":
-					r.throttled += n
-				case strings.HasSuffix(outcome, "-lost"):
-					r.lostAnswers += n
-				}
-			}
-		}
+		lost, throttled := lab.Troubled(requests)
+		r.lostAnswers, r.throttled = r.lostAnswers+lost, r.throttled+throttled
 	}
 	r.retries, err = retries(ctx, st)
 	return r, err

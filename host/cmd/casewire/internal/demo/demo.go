@@ -71,9 +71,9 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	if o.json {
 		progress = stderr
 	}
-	say := newSayer(progress)
+	say := lab.NewSayer(progress)
 	defer func() {
-		say.end()
+		say.End()
 		if o.keep || err != nil {
 			fmt.Fprintf(stderr, "kept: %s (casewire.yaml, flows, casewire.db, host.log)\n", dir)
 			return
@@ -94,25 +94,25 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		return err
 	}
 
-	say.printf("fakes of Microsoft Graph, Log Analytics, Jira and TheHive are up")
+	say.Printf("fakes of Microsoft Graph, Log Analytics, Jira and TheHive are up")
 	h := lab.NewHost(dir, w.HostURL)
 	defer h.Kill()
 	took, err := h.Start(ctx)
 	if err != nil {
 		return err
 	}
-	say.printf("host ready in %v", took.Round(time.Millisecond))
+	say.Printf("host ready in %v", took.Round(time.Millisecond))
 	if err := w.Subscribed(ctx, 15*time.Second); err != nil {
 		return fmt.Errorf("%w; the host's log is %s", err, filepath.Join(dir, "host.log"))
 	}
-	say.printf("subscribed to change notifications; sending %d alerts", len(alerts))
+	say.Printf("subscribed to change notifications; sending %d alerts", len(alerts))
 
 	sent := make(chan error, 1)
 	go func() { sent <- w.Feed(ctx, alerts, 25*time.Millisecond) }()
 	for k := range o.kills {
 		mark := len(alerts) * 4 * (k + 1) / (5 * (o.kills + 1))
 		if err := w.Until(ctx, o.timeout, func() bool { return w.Issues() >= mark }, func() {
-			say.progress("issues %d of %d", w.Issues(), len(alerts))
+			say.Progress("issues %d of %d", w.Issues(), len(alerts))
 		}); err != nil {
 			return fmt.Errorf("before kill %d: %w; the host's log is %s", k+1, err, filepath.Join(dir, "host.log"))
 		}
@@ -121,14 +121,14 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		if took, err = h.Start(ctx); err != nil {
 			return err
 		}
-		say.printf("host killed with SIGKILL after %d issues, ready again in %v", inFlight, took.Round(time.Millisecond))
+		say.Printf("host killed with SIGKILL after %d issues, ready again in %v", inFlight, took.Round(time.Millisecond))
 	}
 	if err := <-sent; err != nil {
 		return err
 	}
 
 	late := w.Until(ctx, o.timeout, func() bool { return settled(w, alerts) }, func() {
-		say.progress("issues %d of %d, cases %d of %d", w.Issues(), len(alerts), w.Hive.Count(), lab.Wanted(alerts))
+		say.Progress("issues %d of %d, cases %d of %d", w.Issues(), len(alerts), w.Hive.Count(), lab.Wanted(alerts))
 	})
 	if late != nil && !errors.Is(late, lab.ErrLate) {
 		return late
@@ -139,7 +139,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 		return err
 	}
 	res.Kills, res.Seconds = o.kills, time.Since(begin).Seconds()
-	say.end()
+	say.End()
 	if o.json {
 		err = res.json(stdout)
 	} else {

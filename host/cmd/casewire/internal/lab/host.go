@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -109,4 +111,33 @@ func (c *Host) Stop(ctx context.Context) error {
 	case <-time.After(15 * time.Second):
 		return errors.New("it did not end within 15 s of SIGTERM")
 	}
+}
+
+// KillConnector kills one of the host's connector processes, chosen by pick, and returns false if it finds none. It knows
+// how to look on Linux only.
+func (c *Host) KillConnector(pick func(n int) int) bool {
+	if c.cmd == nil {
+		return false
+	}
+	tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", c.PID()))
+	if err != nil {
+		return false
+	}
+	var children []int
+	for _, t := range tasks {
+		b, err := os.ReadFile(t) //nolint:gosec // below /proc
+		if err != nil {
+			continue
+		}
+		for _, f := range strings.Fields(string(b)) {
+			if pid, err := strconv.Atoi(f); err == nil {
+				children = append(children, pid)
+			}
+		}
+	}
+	if len(children) == 0 {
+		return false
+	}
+	p, err := os.FindProcess(children[pick(len(children))])
+	return err == nil && p.Kill() == nil
 }

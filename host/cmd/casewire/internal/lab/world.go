@@ -268,6 +268,21 @@ func (w *World) Until(ctx context.Context, d time.Duration, done func() bool, sh
 	return nil
 }
 
+// Troubled counts the answers that were lost after the commit, and those that were 429.
+func Troubled(requests map[string]map[string]uint64) (lost, throttled uint64) {
+	for _, outcomes := range requests {
+		for outcome, n := range outcomes {
+			switch {
+			case outcome == "429":
+				throttled += n
+			case strings.HasSuffix(outcome, "-lost"):
+				lost += n
+			}
+		}
+	}
+	return lost, throttled
+}
+
 // Issues counts the issues in Jira.
 func (w *World) Issues() int { return w.Jira.Count() }
 

@@ -1,4 +1,4 @@
-package demo
+package lab
 
 import (
 	"fmt"
@@ -10,8 +10,8 @@ import (
 	"github.com/mattn/go-isatty"
 )
 
-// sayer tells people how far the demo is: lines, and on a terminal one line that changes.
-type sayer struct {
+// Sayer tells people how far a long run is: lines, and on a terminal one line that changes.
+type Sayer struct {
 	mu    sync.Mutex
 	w     io.Writer
 	tty   bool
@@ -20,20 +20,22 @@ type sayer struct {
 	ended bool
 }
 
-func newSayer(w io.Writer) *sayer {
+// NewSayer writes to w.
+func NewSayer(w io.Writer) *Sayer {
 	f, ok := w.(*os.File)
-	return &sayer{w: w, tty: ok && isatty.IsTerminal(f.Fd()), begin: time.Now()}
+	return &Sayer{w: w, tty: ok && isatty.IsTerminal(f.Fd()), begin: time.Now()}
 }
 
-func (s *sayer) printf(format string, args ...any) {
+// Printf writes a line with the time since the beginning.
+func (s *Sayer) Printf(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
 	fmt.Fprintf(s.w, "%5.1fs  %s\n", time.Since(s.begin).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// progress shows something that changes often; without a terminal it says nothing.
-func (s *sayer) progress(format string, args ...any) {
+// Progress shows something that changes often; without a terminal it says nothing.
+func (s *Sayer) Progress(format string, args ...any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !s.tty || s.ended {
@@ -43,14 +45,15 @@ func (s *sayer) progress(format string, args ...any) {
 	s.open = true
 }
 
-func (s *sayer) end() {
+// End takes the changing line away; nothing is shown afterwards.
+func (s *Sayer) End() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.clear()
 	s.ended = true
 }
 
-func (s *sayer) clear() {
+func (s *Sayer) clear() {
 	if s.open {
 		fmt.Fprint(s.w, "\r\x1b[K")
 		s.open = false
