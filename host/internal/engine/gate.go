@@ -147,6 +147,8 @@ func (g *gates) done(p pass, err *plugin.Error, ended bool, now time.Time) {
 			why, until = "throttled", now.Add(min(err.RetryAfter, longestRetryAfter))
 			l.paused = later(l.paused, until)
 		}
+	case err != nil && isDown(err) && !p.probe && !b.open.IsZero():
+		// It began before the breaker opened. A crash fails all that is in flight at once; that is one outage, not many.
 	case err != nil && isDown(err):
 		b.failures++
 		if b.failures >= breakerThreshold || p.probe {

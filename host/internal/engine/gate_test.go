@@ -230,3 +230,23 @@ func TestThrottledHerdLosesNobody(t *testing.T) {
 		}
 	})
 }
+
+// A crash fails everything that is in flight: that opens the breaker once, for its first pause.
+func TestBreakerCountsACrashOnce(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGates(Limit{})
+		var inFlight []pass
+		for range 10 * breakerThreshold {
+			inFlight = append(inFlight, g.try(t, true))
+		}
+		for _, p := range inFlight {
+			g.done(p, broken(codes.Unavailable, plugin.EffectUnknown), true, time.Now())
+		}
+		g.try(t, false)
+		time.Sleep(2 * breakerFirst)
+		if p := g.try(t, true); !p.probe {
+			t.Error("not a probe")
+		}
+	})
+}
