@@ -1,7 +1,9 @@
 package azurefake
 
 import (
+	"bytes"
 	"cmp"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -56,6 +58,8 @@ type Result struct {
 	NoContent, Empty bool
 	// Stream, if set, writes the whole body itself: for results too big to hold. An error cuts the connection.
 	Stream func(io.Writer) error
+	// Gzip compresses the answer, if the client accepts that.
+	Gzip bool
 	// Delay holds the answer back.
 	Delay time.Duration
 }
@@ -104,6 +108,8 @@ type logs struct {
 	canned   map[string]Result
 	executed map[string]uint64
 	running  map[string]int
+	tables   map[string]stored
+	asked    []Asked
 }
 
 // SetQuery replaces the interpreter of queries; nil brings back the default, which knows `print` and the rows that
@@ -137,18 +143,21 @@ func (s *Server) query(c *fakekit.Call) fakekit.Reply {
 	case tokenGood:
 	}
 	workspace := c.Args[0]
-	if !slices.Contains(s.opt.Workspaces, workspace) {
+	resource := strings.HasPrefix(workspace, "/subscriptions/") // a resource that logs to a workspace
+	if !resource && !slices.Contains(s.opt.Workspaces, workspace) {
 		return logsError(http.StatusNotFound, "PathNotFoundError", "The requested path does not exist", nil)
 	}
-	if !app.may(RoleLogsRead) || app.Workspaces != nil && !slices.Contains(app.Workspaces, workspace) {
+	if !app.may(RoleLogsRead) || app.Workspaces != nil && !resource && !slices.Contains(app.Workspaces, workspace) {
 		return logsError(http.StatusForbidden, "InsufficientAccessError", "The provided credentials have insufficient access to perform the requested operation", &QueryError{
 			Code: "UnauthorizedClient", Message: "The service principal does not have sufficient permissions to access this resource: " + workspace,
 		})
 	}
-	text, span, reply, ok := readQuery(c.R)
+	asked, reply, ok := readQuery(c.R)
 	if !ok {
 		return reply
 	}
+	text, span := asked.Query, asked.Timespan
+	s.noted(c.R, workspace, asked)
 	leave, wait := s.enter(app)
 	if wait > 0 {
 		e := *ErrThrottled
@@ -194,33 +203,30 @@ func (s *Server) query(c *fakekit.Call) fakekit.Reply {
 }
 
 // readQuery reads the query out of a request; if it cannot, reply says why.
-func readQuery(r *http.Request) (text, span string, reply fakekit.Reply, ok bool) {
+func readQuery(r *http.Request) (q queryBody, reply fakekit.Reply, ok bool) {
 	if r.Method == http.MethodGet {
-		q := r.URL.Query()
-		text, span = q.Get("query"), q.Get("timespan")
+		v := r.URL.Query()
+		q.Query, q.Timespan = v.Get("query"), v.Get("timespan")
 	} else {
 		kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 		body, whole := fakekit.ReadBody(r, 16<<20)
 		if err != nil || kind != "application/json" || len(body) == 0 {
-			return "", "", fakekit.Reply{Status: http.StatusOK}, false // the service's documented way to say nothing
+			return q, fakekit.Reply{Status: http.StatusOK}, false // the service's documented way to say nothing
 		}
-		var in struct {
-			Query      string   `json:"query"`
-			Timespan   string   `json:"timespan"`
-			Workspaces []string `json:"workspaces"`
+		if q, ok = parseBody(body); !ok || !whole {
+			return q, logsError(http.StatusBadRequest, "BadArgumentError", "The request had some invalid properties", &QueryError{Code: "InvalidJsonBody", Message: "Unexpected end of JSON input."}), false
 		}
-		if !whole || json.Unmarshal(body, &in) != nil {
-			return "", "", logsError(http.StatusBadRequest, "BadArgumentError", "The request had some invalid properties", &QueryError{Code: "InvalidJsonBody", Message: "Unexpected end of JSON input."}), false
-		}
-		text, span = in.Query, in.Timespan
 	}
-	if strings.TrimSpace(text) == "" {
-		return "", "", logsError(http.StatusBadRequest, "BadArgumentError", "The request had some invalid properties", &QueryError{Code: "QueryValidationError", Message: "Failed parsing the query: the query is empty."}), false
+	if len(q.Workspaces) > 99 {
+		return q, logsError(http.StatusBadRequest, "BadArgumentError", "The request had some invalid properties", &QueryError{Code: "TooManyWorkspaces", Message: "A query may span 100 workspaces at most."}), false
 	}
-	if span != "" && !validTimespan(span) {
-		return "", "", logsError(http.StatusBadRequest, "BadArgumentError", "The request had some invalid properties", &QueryError{Code: "ValidationError", Message: "timespan is not an ISO 8601 duration or interval: " + span}), false
+	if strings.TrimSpace(q.Query) == "" {
+		return q, logsError(http.StatusBadRequest, "BadArgumentError", "The request had some invalid properties", &QueryError{Code: "QueryValidationError", Message: "Failed parsing the query: the query is empty."}), false
 	}
-	return text, span, fakekit.Reply{}, true
+	if q.Timespan != "" && !validTimespan(q.Timespan) {
+		return q, logsError(http.StatusBadRequest, "BadArgumentError", "The request had some invalid properties", &QueryError{Code: "ValidationError", Message: "timespan is not an ISO 8601 duration or interval: " + q.Timespan}), false
+	}
+	return q, fakekit.Reply{}, true
 }
 
 // validTimespan checks the shape of an ISO 8601 duration, or of an interval of times and at most one duration.
@@ -317,12 +323,20 @@ func (r Result) reply(req *http.Request) fakekit.Reply {
 	}
 	reply := fakekit.JSON(http.StatusOK, out)
 	reply.Type = kind
+	if r.Gzip && strings.Contains(req.Header.Get("Accept-Encoding"), "gzip") {
+		var b bytes.Buffer
+		w := gzip.NewWriter(&b)
+		_, _ = w.Write(reply.Body) // into memory
+		_ = w.Close()
+		reply.Body = b.Bytes()
+		return reply.With("Content-Encoding", "gzip")
+	}
 	return reply
 }
 
 // interpret is the default: canned rows by key, `print` with literals, an empty table for anything else that has the
 // shape of a query.
-func (s *Server) interpret(_, query, _ string) (Result, error) {
+func (s *Server) interpret(_, query, span string) (Result, error) {
 	literals, table, printed, err := scanQuery(query)
 	if err != nil {
 		return Result{}, err
@@ -337,6 +351,9 @@ func (s *Server) interpret(_, query, _ string) (Result, error) {
 	}
 	if printed != "" {
 		return evalPrint(printed)
+	}
+	if t, ok := s.logs.tables[table]; ok {
+		return t.evaluate(query, span, s.opt.Now())
 	}
 	return Result{Tables: []Table{{Name: "PrimaryResult", Columns: []Column{{"TimeGenerated", Datetime}}}}}, nil
 }

@@ -279,6 +279,8 @@ func (s *Server) route(method, path string) (fakekit.Route, string, fakekit.Hand
 		if method == http.MethodPost || method == http.MethodGet {
 			return rQuery, p[2], s.query
 		}
+	case at(0) == "v1" && at(1) == "subscriptions" && p[len(p)-1] == "query" && method == http.MethodPost:
+		return rQuery, "/" + strings.Join(p[1:len(p)-1], "/"), s.query
 	case at(1) == "v2.0" && at(2) == ".well-known" && at(3) == "openid-configuration":
 		return rDiscovery, p[0], s.openIDConfiguration
 	case key+at(0)+"/"+at(1)+"/"+at(2) == "GET common/discovery/instance":

@@ -1,9 +1,14 @@
 package loganalytics
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/grpc/codes"
@@ -13,7 +18,7 @@ import (
 
 func decodeAll(body string, lim limits) ([]string, Summary, error) {
 	var rows []string
-	sum, err := decode(strings.NewReader(body), lim, func(r rawRow) error {
+	sum, err := decode(iotest.OneByteReader(strings.NewReader(body)), lim, func(r rawRow) error {
 		rows = append(rows, string(r))
 		return nil
 	})
@@ -66,6 +71,10 @@ func TestDecodeFaults(t *testing.T) {
 		{"truncated", table[:len(table)-8], limits{rows: 9}, codes.Unavailable, "ends in the middle", false},
 		{"no tables", `{"value":1}`, limits{rows: 9}, codes.Unavailable, "no tables", false},
 		{"wrong shape", `{"tables":{"a":1}}`, limits{rows: 9}, codes.Unavailable, "expected", false},
+		{"rows without columns", `{"tables":[{"rows":[[1]]}]}`, limits{rows: 9}, codes.Unavailable, "no columns", false},
+		{"control character", "{\"tables\":[{\"columns\":[{\"name\":\"a\",\"type\":\"string\"}],\"rows\":[[\"\x01\"]]}]}", limits{rows: 9}, codes.Unavailable, "control character", false},
+		{"nested without end", `{"tables":` + strings.Repeat("[", 100_000), limits{rows: 9}, codes.Unavailable, "where", false},
+		{"deep cell", `{"tables":[{"columns":[{"name":"a","type":"dynamic"}],"rows":[[` + strings.Repeat("[", 100_000), limits{rows: 9}, codes.Unavailable, "deep", false},
 		{"short row", `{"tables":[{"columns":[{"name":"a","type":"int"},{"name":"b","type":"int"}],"rows":[[1]]}]}`, limits{rows: 9}, codes.Unavailable, "1 cells for 2 columns", false},
 		{"long row", `{"tables":[{"columns":[{"name":"a","type":"int"}],"rows":[[1,2]]}]}`, limits{rows: 9}, codes.Unavailable, "more cells", false},
 		{"too many rows", table + "}", limits{rows: 1}, codes.OutOfRange, "max_rows = 1", false},
@@ -77,6 +86,7 @@ func TestDecodeFaults(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			_, sum, err := decodeAll(tc.body, tc.lim)
+			err = (&Client{}).failed(&ask{bound: &bound{}}, err, "")
 			if tc.code == codes.OK {
 				if err != nil || sum.Partial != tc.partial {
 					t.Errorf("%+v, %v", sum, err)
@@ -91,14 +101,188 @@ func TestDecodeFaults(t *testing.T) {
 	}
 }
 
+func TestDecodeTables(t *testing.T) {
+	t.Parallel()
+	const side = `{"name":"Side","columns":[{"name":"s","type":"string"}],"rows":[["x"],["y"]]}`
+	const main = `{"name":"PrimaryResult","columns":[{"name":"a","type":"int"}],"rows":[[1],[2]]}`
+	for _, tc := range []struct {
+		name, tables string
+		lim          limits
+		want         []string
+	}{
+		{"primary first", main + "," + side, limits{rows: 9}, []string{`{"a":1}`, `{"a":2}`}},
+		{"primary last", side + "," + main, limits{rows: 9}, []string{`{"a":1}`, `{"a":2}`}},
+		{"two primaries", main + "," + main, limits{rows: 9}, []string{`{"a":1}`, `{"a":2}`}},
+		{"none called so", side + "," + side, limits{rows: 9}, []string{`{"s":"x"}`, `{"s":"y"}`}},
+		{"all", side + "," + main, limits{rows: 9, all: true}, []string{`{"$table":"Side","s":"x"}`, `{"$table":"Side","s":"y"}`, `{"$table":"PrimaryResult","a":1}`, `{"$table":"PrimaryResult","a":2}`}},
+		{"no columns, no cells", `{"name":"PrimaryResult","columns":[],"rows":[[],[]]}`, limits{rows: 9}, []string{`{}`, `{}`}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			rows, sum, err := decodeAll(`{"tables":[`+tc.tables+`]}`, tc.lim)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if d := cmp.Diff(tc.want, rows); d != "" {
+				t.Error(d)
+			}
+			if sum.RowCount != len(rows) || tc.lim.all && (len(sum.Tables) != 2 || sum.Tables[1].RowCount != 2 || sum.Tables[0].Name != "Side") {
+				t.Errorf("%+v", sum)
+			}
+		})
+	}
+	_, sum, err := decodeAll(`{"tables":[`+side+`]}`, limits{rows: 1})
+	if err == nil || sum.RowCount != 1 {
+		t.Errorf("max_rows does not bound what was held back: %+v, %v", sum, err)
+	}
+}
+
+func TestDecodeMendsText(t *testing.T) {
+	t.Parallel()
+	rows, _, err := decodeAll(`{"tables":[{"columns":[{"name":"a\"b","type":"string"},{"name":"d","type":"dynamic"},{"name":"o","type":"object"}],"rows":[
+		["\ud800 \ud83d\ude00 \udc00x","{\"k\":\"\\ud83d\\ude00 \\n\",\"k\":1e5}",{ "native" : [ 1 , { } ] }],
+		["a\u0000b","{not json",-0.5e-3],["\/","[1,2","" ],["","[1] x",[]]]}]}`, limits{rows: 10})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		`{"a\"b":"\ufffd \ud83d\ude00 \ufffdx","d":{"k":"\ud83d\ude00 \n","k":1e5},"o":{"native":[1,{}]}}`,
+		`{"a\"b":"a\u0000b","d":"{not json","o":-0.5e-3}`,
+		`{"a\"b":"\/","d":"[1,2","o":""}`,
+		`{"a\"b":"","d":"[1] x","o":[]}`,
+	}
+	if d := cmp.Diff(want, rows); d != "" {
+		t.Error(d)
+	}
+	rows, _, err = decodeAll("{\"tables\":[{\"columns\":[{\"name\":\"a\",\"type\":\"string\"}],\"rows\":[[\"\xff \xe2\x82\xac \xe2\x82\"]]}]}", limits{rows: 10})
+	if err != nil || rows[0] != "{\"a\":\"\ufffd € \ufffd\ufffd\"}" && rows[0] != "{\"a\":\"\ufffd € \ufffd\"}" {
+		t.Errorf("%q, %v", rows, err)
+	}
+}
+
 func FuzzDecode(f *testing.F) {
 	f.Add(`{"tables":[{"columns":[{"name":"a","type":"dynamic"}],"rows":[["{\"a\":1}"]]}]}`)
 	f.Add(`{"tables":[{"rows":[[1]],"columns":[]}],"error":{}}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		n := 0
-		sum, err := decode(strings.NewReader(body), limits{rows: 100}, func(rawRow) error { n++; return nil })
+		sum, err := decode(strings.NewReader(body), limits{rows: 100}, func(row rawRow) error {
+			n++
+			if !json.Valid(row) || !utf8.Valid(row) || bytes.ContainsAny(row, "\n\r") {
+				t.Fatalf("row %q is not one line of JSON", row)
+			}
+			return nil
+		})
 		if err == nil && sum.RowCount != n {
 			t.Fatalf("summary says %d rows, %d came", sum.RowCount, n)
 		}
 	})
+}
+
+// FuzzScan holds the scanner against encoding/json, however the bytes come.
+func FuzzScan(f *testing.F) {
+	for _, s := range []string{`{"a":[1,-0.5e+7,"x\\ud83d\\ude00",true,false,null,{}]}`, "01", "-", "1.", `"\x`, "\"\xff\"", "[1,]", `{"a" 1}`, `"abcdefgh\"ijk"`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		var s scanner
+		s.over([]byte(text), 1<<20)
+		got, err := s.value(nil)
+		if err == nil {
+			if _, trailing := s.peek(); trailing == nil {
+				err = errors.New("trailing")
+			}
+		}
+		if (err == nil) != json.Valid([]byte(text)) {
+			t.Fatalf("%q: %v, and encoding/json says %v", text, err, json.Valid([]byte(text)))
+		}
+		if err != nil {
+			return
+		}
+		var want, have any
+		if json.Unmarshal([]byte(text), &want) != nil || json.Unmarshal(got, &have) != nil || !cmp.Equal(want, have) {
+			t.Fatalf("%q became %q", text, got)
+		}
+		in := newScanner(iotest.HalfReader(strings.NewReader(text)), 1<<20)
+		if again, err := in.value(nil); err != nil || !bytes.Equal(again, got) {
+			t.Fatalf("%q in pieces became %q, %v", text, again, err)
+		}
+		if len(text) > 0 && (text[0] == '"') && !bytes.Contains(got, []byte("ufffd")) {
+			if s, _ := have.(string); string(unquote(nil, got)) != s {
+				t.Fatalf("%q unquoted is %q", got, unquote(nil, got))
+			}
+		}
+	})
+}
+
+func BenchmarkDecode(b *testing.B) {
+	body := benchBody(20_000)
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		if _, err := decode(bytes.NewReader(body), limits{rows: 1 << 30}, func(rawRow) error { return nil }); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkDecodeWithEncodingJSON(b *testing.B) {
+	body := benchBody(20_000)
+	b.SetBytes(int64(len(body)))
+	for b.Loop() {
+		var in struct {
+			Tables []struct {
+				Columns []Column
+				Rows    [][]any
+			}
+		}
+		if err := json.Unmarshal(body, &in); err != nil {
+			b.Fatal(err)
+		}
+		rows := make([]map[string]any, 0, len(in.Tables[0].Rows))
+		for _, r := range in.Tables[0].Rows {
+			m := make(map[string]any, len(r))
+			for i, c := range in.Tables[0].Columns {
+				m[c.Name] = r[i]
+			}
+			rows = append(rows, m)
+		}
+		if len(rows) != 20_000 {
+			b.Fatal(len(rows))
+		}
+	}
+}
+
+func benchBody(n int) []byte {
+	var b bytes.Buffer
+	b.WriteString(`{"tables":[{"name":"PrimaryResult","columns":[`)
+	for i := range 12 {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, `{"name":"Column%d","type":%q}`, i, []string{"datetime", "string", "long", "dynamic"}[i%4])
+	}
+	b.WriteString(`],"rows":[`)
+	for i := range n {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteByte('[')
+		for c := range 12 {
+			if c > 0 {
+				b.WriteByte(',')
+			}
+			switch c % 4 {
+			case 0:
+				fmt.Fprintf(&b, `"2026-09-02T06:14:%02d.2718281Z"`, i%60)
+			case 1:
+				fmt.Fprintf(&b, `"user%d@contoso.example"`, i)
+			case 2:
+				fmt.Fprint(&b, i*31)
+			case 3:
+				fmt.Fprintf(&b, `"{\"ip\":\"203.0.113.%d\"}"`, i%256)
+			}
+		}
+		b.WriteByte(']')
+	}
+	b.WriteString(`]}]}`)
+	return b.Bytes()
 }

@@ -6,10 +6,8 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"math"
-	"net/http"
-	"net/url"
 	"regexp"
+	"sync"
 	"time"
 
 	"github.com/casewire/casewire/connectors/internal/azure"
@@ -33,9 +31,13 @@ type Config struct {
 
 // Client is one connection.
 type Client struct {
-	cfg  Config
-	api  *rest.Client
-	wait time.Duration
+	cfg     Config
+	session *azure.Session
+	wait    time.Duration
+	limits  *limiter
+
+	mu   sync.Mutex
+	apis map[time.Duration]*rest.Client // by how long they wait
 }
 
 // Connector describes the connector; a main is sdk.Serve(loganalytics.Connector()).
@@ -55,36 +57,20 @@ func Connector() *sdk.Connector {
 var workspaceID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
-	c := &Client{cfg: cfg}
+	c := &Client{cfg: cfg, apis: map[time.Duration]*rest.Client{}}
 	if !workspaceID.MatchString(cfg.Workspace) {
 		return nil, sdk.BadConfig("workspace", "%q is not a workspace id: it is the GUID that the portal calls Workspace ID, not the name", cfg.Workspace)
 	}
 	var err error
-	if c.wait, err = time.ParseDuration(cfg.Wait); err != nil || c.wait < time.Second || c.wait > 600*time.Second {
-		return nil, sdk.BadConfig("wait", "%q is not a duration from 1s to 600s", cfg.Wait)
+	if c.wait, err = parseWait(cfg.Wait); err != nil {
+		return nil, sdk.BadConfig("wait", "%v", err)
 	}
-	session, err := cfg.Open(env)
-	if err != nil {
+	if c.session, err = cfg.Open(env); err != nil {
 		return nil, err
 	}
-	c.api, err = session.Client(azure.API{
-		Name: apiName, URL: cmp.Or(cfg.BaseURL, cfg.Cloud().LogAnalytics), Field: "base_url",
-		Scope: cmp.Or(cfg.Scope, cfg.Cloud().LogAnalyticsScope),
-		// The service answers within wait; the network gets a little more.
-		Options: rest.Options{Timeout: c.wait + 15*time.Second, RequestIDHeaders: []string{"x-ms-request-id", "request-id"}},
-	})
+	c.limits = limiterOf(cmp.Or(cfg.BaseURL, cfg.Cloud().LogAnalytics), &c.cfg.Credential)
+	_, err = c.waiting(c.wait)
 	return c, err
-}
-
-// QueryInput is a query with its parameters.
-type QueryInput struct {
-	Query string `json:"query" cw:"required,maxlen=200000" doc:"KQL. Parameters are bound by let statements in front of it; never paste values into it"`
-	// Params become KQL literals by their JSON type; {"type": "datetime", "value": "…"} and the like say otherwise.
-	Params       map[string]any `json:"params,omitempty" doc:"Values bound as let statements: string, long, real, bool, dynamic by their JSON type; {type, value} for datetime, timespan, guid, decimal, long"`
-	Timespan     string         `json:"timespan,omitempty" doc:"ISO 8601 duration or interval, on top of filters in the query" example:"PT24H"`
-	Workspaces   []string       `json:"workspaces,omitempty" doc:"Further workspaces to query across"`
-	MaxRows      int            `json:"max_rows" default:"10000" cw:"min=1,max=500000" doc:"Most rows to return; more is an error unless allow_partial"`
-	AllowPartial bool           `json:"allow_partial,omitempty" doc:"Take what there is when the service or max_rows cuts the result"`
 }
 
 // Column is a column of the result.
@@ -93,46 +79,27 @@ type Column struct {
 	Type string `json:"type" doc:"bool, datetime, decimal, dynamic, guid, int, long, real, string or timespan"`
 }
 
-// Summary closes a result.
-type Summary struct {
+// Table is one of several tables.
+type Table struct {
+	Name     string   `json:"name" doc:"Name"`
 	Columns  []Column `json:"columns" doc:"Columns in order"`
-	RowCount int      `json:"row_count" doc:"Rows returned"`
-	Partial  bool     `json:"partial" doc:"The result was cut"`
+	RowCount int      `json:"row_count" doc:"Rows of this table"`
 }
 
-func (c *Client) query(ctx context.Context, in QueryInput, emit func(rawRow) error) (Summary, error) {
-	text, err := bind(in.Query, in.Params)
-	if err != nil {
-		return Summary{}, err
-	}
-	body := map[string]any{"query": text}
-	if in.Timespan != "" {
-		body["timespan"] = in.Timespan
-	}
-	if len(in.Workspaces) > 0 {
-		body["workspaces"] = in.Workspaces
-	}
-	read := false // a query changes nothing, though it is a POST
-	resp, err := c.api.Stream(ctx, rest.Request{
-		Method: http.MethodPost, Path: "/v1/workspaces/" + url.PathEscape(c.cfg.Workspace) + "/query", Body: body, Write: &read,
-		Header: http.Header{"Prefer": {fmt.Sprintf("wait=%d", int(math.Ceil(c.wait.Seconds())))}},
-	})
-	if err != nil {
-		return Summary{}, fmt.Errorf("query workspace %s: %w", c.cfg.Workspace, err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusNoContent {
-		return Summary{Columns: []Column{}}, nil // a workspace without data
-	}
-	sum, err := decode(resp.Body, limits{rows: in.MaxRows, partial: in.AllowPartial}, emit)
-	if err != nil {
-		return sum, fmt.Errorf("query workspace %s: %w", c.cfg.Workspace, err)
-	}
-	return sum, nil
+// Summary closes a result.
+type Summary struct {
+	Columns       []Column       `json:"columns" doc:"Columns in order; of the first table, if all are asked for"`
+	RowCount      int            `json:"row_count" doc:"Rows returned"`
+	Partial       bool           `json:"partial" doc:"The result was cut"`
+	PartialReason string         `json:"partial_reason,omitempty" doc:"Why the service cut the result"`
+	Slices        int            `json:"slices,omitempty" doc:"Into how many intervals of time the query was split"`
+	Tables        []Table        `json:"tables,omitempty" doc:"All tables, if they are asked for"`
+	Statistics    map[string]any `json:"statistics,omitempty" doc:"What the service says about its work, if asked for"`
+	Render        map[string]any `json:"render,omitempty" doc:"What the query's render operator wants, if asked for"`
 }
 
 func (c *Client) check(ctx context.Context) []sdk.Probe {
-	sum, err := c.query(ctx, QueryInput{Query: "print ok = true", MaxRows: 1}, func(rawRow) error { return nil })
+	sum, err := c.query(ctx, QueryInput{Query: "print ok = true", MaxRows: 1, Split: "off", TimeColumn: "TimeGenerated"}, func(rawRow) error { return nil })
 	if err != nil || sum.RowCount > 1 {
 		return []sdk.Probe{{
 			Name: "query", Status: sdk.ProbeFailed, Summary: fmt.Sprint(err),
