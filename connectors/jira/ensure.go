@@ -30,13 +30,14 @@ type EnsureInput struct {
 
 	CommentOnUpdate string `json:"comment_on_update,omitempty" doc:"Comment to add when an existing issue is changed"`
 	OnExisting      string `json:"on_existing,omitempty" doc:"What to do when the case has its issue already. update changes what differs and adds comment_on_update when something changed; a closed issue stays closed. comment only adds comment_on_update, when there is news. reopen is update, and opens a closed issue again. ignore touches nothing" enum:"update,comment,reopen,ignore" default:"update"`
+	Create          bool   `json:"create" doc:"Make the issue if the case has none. Without it, a case that has none gets an output with an empty id" default:"true"`
 	ReopenTo        string `json:"reopen_to,omitempty" doc:"Status that reopen moves a closed issue to; default one of category new, else one of category indeterminate"`
 	Origin          string `json:"origin,omitempty" doc:"What the case is made for, as alert:ID or incident:ID; kept with the issue and given back in its events" pattern:"^((alert|incident):.+)?$" cw:"maxlen=200"`
 }
 
 // Ensured is the case's issue.
 type Ensured struct {
-	ID      string `json:"id" doc:"Id of the issue; it stays when the issue moves to another project"`
+	ID      string `json:"id" doc:"Id of the issue; it stays when the issue moves to another project. Empty: there is none, and none was to be made"`
 	Key     string `json:"key" doc:"Key of the issue, such as SOC-24"`
 	URL     string `json:"url" doc:"Where people open it"`
 	Created bool   `json:"created" doc:"This key made the issue"`
@@ -70,6 +71,7 @@ type wanted struct {
 	policy             string // on_existing
 	reopenTo           string
 	origin             string
+	create             bool
 }
 
 // Ensure makes sure that the call's key has exactly one issue. An issue known from an earlier call is updated by its id,
@@ -96,7 +98,7 @@ func (c *Client) Ensure(ctx context.Context, in EnsureInput) (Ensured, error) {
 	case known:
 		return c.update(ctx, w, prior, call.DryRun)
 	}
-	if c.cfg.SearchBeforeCreate || repeated(call) {
+	if c.cfg.SearchBeforeCreate || repeated(call) || !w.create {
 		found, others, err := c.find(ctx, w.project, w.ref)
 		if err != nil {
 			return Ensured{}, err
@@ -107,11 +109,14 @@ func (c *Client) Ensure(ctx context.Context, in EnsureInput) (Ensured, error) {
 				return out, err
 			}
 			// Found although the host knows nothing of it: most likely an attempt of this very call made it.
-			made := repeated(call)
+			made := repeated(call) && w.create
 			out, err = c.update(ctx, w, out, call.DryRun)
 			out.Created = made
 			return out, err
 		}
+	}
+	if !w.create {
+		return Ensured{}, nil
 	}
 	return c.create(ctx, w, call.DryRun)
 }
@@ -125,6 +130,7 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 		project: cmp.Or(in.Project, c.cfg.Project), issueType: cmp.Or(in.IssueType, c.cfg.IssueType),
 		ref: caseRef(key), key: key, severity: in.SeverityID, priority: in.Priority, explicit: in.Priority != "",
 		extra: in.Fields, summary: oneLine(in.Title, maxSummary), format: in.Format, policy: in.OnExisting, reopenTo: in.ReopenTo, origin: in.Origin,
+		create: in.Create,
 	}
 	if w.summary == "" {
 		return nil, sdk.Invalid("/title", "is empty: Jira wants a summary")
@@ -259,6 +265,9 @@ func (c *Client) resolve(ctx context.Context, w *wanted, prior Ensured, known bo
 	if err != nil {
 		return Ensured{}, err
 	}
+	if found == nil && !w.create {
+		return Ensured{}, nil // nothing was to be made
+	}
 	if sent := sdk.CallFrom(ctx).FirstSent; found == nil && c.indexLag > 0 && !sent.IsZero() && time.Since(sent) > c.indexLag+arrival {
 		return Ensured{}, sdk.Absent("no issue in %s has the label %s%s, and index_lag (%v) is over", w.project, labelPrefix, w.ref, c.indexLag)
 	}
@@ -266,7 +275,7 @@ func (c *Client) resolve(ctx context.Context, w *wanted, prior Ensured, known bo
 		return Ensured{}, sdk.Unresolved("no issue in %s has the label %s%s yet", w.project, labelPrefix, w.ref)
 	}
 	out, err := c.adopt(ctx, found, others)
-	out.Created = true
+	out.Created = w.create
 	return out, err
 }
 

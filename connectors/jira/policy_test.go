@@ -143,3 +143,35 @@ func TestReopenWithoutAWayBackSaysSo(t *testing.T) {
 		t.Errorf("requests:\n%s", diff)
 	}
 }
+
+// A case that is only looked for is not made, neither at first nor when its fate is asked for; one that is there is found
+// whether the host remembers it or not.
+func TestEnsureThatMakesNothing(t *testing.T) {
+	t.Parallel()
+	fake, h := fakeJira(t, jirafake.Options{})
+	look := []func(*sdktest.Call){with("create", false), with("on_existing", "ignore")}
+	for _, resolve := range []bool{false, true} {
+		c := ensure(look...)
+		c.Resolve = resolve
+		if got := must[Ensured](t, h, c); got.ID != "" || got.Created {
+			t.Errorf("resolve %v: %+v", resolve, got)
+		}
+	}
+	if n := fake.Count(); n != 0 {
+		t.Fatalf("%d issues were made", n)
+	}
+	first := must[Ensured](t, h, ensure())
+	for _, prior := range []any{nil, first} {
+		c := ensure(look...)
+		c.Prior = prior
+		if got := must[Ensured](t, h, c); got.ID != first.ID || got.Created || got.Updated {
+			t.Errorf("got %+v, want %s", got, first.ID)
+		}
+	}
+	// A look that found nothing is remembered with an empty id: it must not keep the issue from being made later.
+	c := ensure(func(c *sdktest.Call) { c.Key = "another" })
+	c.Prior = Ensured{}
+	if got := must[Ensured](t, h, c); !got.Created || fake.Count() != 2 {
+		t.Errorf("got %+v, %d issues", got, fake.Count())
+	}
+}

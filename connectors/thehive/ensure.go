@@ -24,6 +24,7 @@ type EnsureInput struct {
 
 	Origin          string `json:"origin,omitempty" doc:"What it is made for, alert:<id> or incident:<id>: kept as a tag, and given back in the events of trigger cases" cw:"maxlen=200"`
 	OnExisting      string `json:"on_existing,omitempty" doc:"What to do with one that is there: update changes what differs (a closed one stays closed); comment only adds comment_on_update; reopen is update that opens a closed one again; ignore touches nothing" enum:"update,comment,reopen,ignore" default:"update"`
+	Create          bool   `json:"create" doc:"Make what is not there. Without it, a case or alert that is not there gets an output with an empty id" default:"true"`
 	CommentOnUpdate string `json:"comment_on_update,omitempty" doc:"Markdown comment to add when one that was there is changed"`
 
 	CaseTemplate string `json:"case_template,omitempty" doc:"Template of a new case; default the connection's" cw:"maxlen=128"`
@@ -33,7 +34,7 @@ type EnsureInput struct {
 
 // Ensured is the alert or the case.
 type Ensured struct {
-	ID      string `json:"id" doc:"Id of the case, or of the alert for alert.ensure"`
+	ID      string `json:"id" doc:"Id of the case, or of the alert for alert.ensure. Empty: it is not there, and was not to be made"`
 	Number  int    `json:"number,omitempty" doc:"Number of the case"`
 	URL     string `json:"url" doc:"Where people open it"`
 	AlertID string `json:"alert_id" doc:"Id of the alert"`
@@ -85,6 +86,9 @@ func (c *Client) EnsureAlert(ctx context.Context, in EnsureInput) (Ensured, erro
 		prior.CaseID = a.CaseID
 		return c.existing(ctx, kindAlert, w, a, prior, known)
 	}
+	if !w.create {
+		return c.find(ctx, w, false)
+	}
 	if call.DryRun {
 		return c.rehearse(ctx, w, false)
 	}
@@ -111,6 +115,9 @@ func (c *Client) EnsureCase(ctx context.Context, in EnsureInput) (Ensured, error
 	}
 	if known && objectID(prior.ID) && prior.ID != prior.AlertID {
 		return c.knownCase(ctx, w, prior)
+	}
+	if !w.create {
+		return c.find(ctx, w, true)
 	}
 	if call.DryRun {
 		return c.rehearse(ctx, w, true)
@@ -184,6 +191,9 @@ func (c *Client) resolve(ctx context.Context, w *wanted, wantCase bool) (Ensured
 	if err != nil {
 		return Ensured{}, err
 	}
+	if !w.create && (a == nil || wantCase && a.CaseID == "") {
+		return Ensured{}, nil // nothing was to be made
+	}
 	if a == nil {
 		return Ensured{}, sdk.Unresolved("there is no alert %s;%s;%s", c.alertType, c.source, w.ref)
 	}
@@ -202,6 +212,24 @@ func (c *Client) resolve(ctx context.Context, w *wanted, wantCase bool) (Ensured
 	out := c.describeCase(w, cs, a.ID, Ensured{})
 	out.Created = true
 	return out, nil
+}
+
+// find brings up to date what is there, and makes nothing.
+func (c *Client) find(ctx context.Context, w *wanted, wantCase bool) (Ensured, error) {
+	a, err := c.findAlert(ctx, w.ref)
+	switch {
+	case err != nil:
+		return Ensured{}, err
+	case a == nil, wantCase && a.CaseID == "":
+		return Ensured{}, nil
+	case !wantCase:
+		return c.existing(ctx, kindAlert, w, a, c.describeAlert(w, a, Ensured{}), false)
+	}
+	cs, err := c.caseOfAlert(ctx, a)
+	if err != nil {
+		return Ensured{}, err
+	}
+	return c.existing(ctx, kindCase, w, cs, c.describeCase(w, cs, a.ID, Ensured{}), false)
 }
 
 // rehearse says what a call would do.

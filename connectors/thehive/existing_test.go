@@ -212,3 +212,35 @@ func TestNotCreatedByUs(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// What is only looked for is not made; what is there is found whether the host remembers it or not.
+func TestEnsureThatMakesNothing(t *testing.T) {
+	t.Parallel()
+	for _, action := range []string{"alert.ensure", "case.ensure"} {
+		t.Run(action, func(t *testing.T) {
+			t.Parallel()
+			fake, h := fakeHive(t, hivefake.Options{})
+			look := []func(*sdktest.Call){with("create", false), with("on_existing", "ignore")}
+			for _, resolve := range []bool{false, true} {
+				c := plainCase(action, look...)
+				c.Resolve = resolve
+				if got := must[Ensured](t, h, c); got.ID != "" || got.Created {
+					t.Errorf("resolve %v: %+v", resolve, got)
+				}
+			}
+			if led := fake.Ledger(); len(led.Alerts)+len(led.Cases) != 0 {
+				t.Fatalf("made: %+v %+v", led.Alerts, led.Cases)
+			}
+			c := plainCase(action)
+			c.Prior = Ensured{} // of the look that found nothing
+			first := must[Ensured](t, h, c)
+			for _, prior := range []any{nil, first} {
+				c := plainCase(action, look...)
+				c.Prior = prior
+				if got := must[Ensured](t, h, c); got.ID != first.ID || got.Created || got.Updated {
+					t.Errorf("got %+v, want %s", got, first.ID)
+				}
+			}
+		})
+	}
+}

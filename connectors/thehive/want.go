@@ -42,6 +42,7 @@ type wanted struct {
 	fields      map[string]any // custom fields, by the names that TheHive uses
 	fieldsHash  string
 	policy      policy
+	create      bool
 	comment     string
 	rejected    []Rejected
 	notes       []string
@@ -63,7 +64,7 @@ func (c *Client) want(ctx context.Context, key string, in *EnsureInput) (*wanted
 	w := &wanted{
 		key: key, ref: caseRef(key), severity: severity(in.SeverityID), rated: in.SeverityID != nil,
 		template: cmp.Or(in.CaseTemplate, c.cfg.CaseTemplate), assignee: in.Assignee, tasks: in.Tasks,
-		policy: policy(cmp.Or(in.OnExisting, string(onUpdate))), comment: strings.TrimSpace(in.CommentOnUpdate),
+		policy: policy(cmp.Or(in.OnExisting, string(onUpdate))), comment: strings.TrimSpace(in.CommentOnUpdate), create: in.Create,
 		title: fit(strings.Join(strings.Fields(in.Title), " "), maxTitle, "…"),
 	}
 	if w.title == "" {
