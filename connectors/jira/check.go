@@ -34,7 +34,7 @@ func (c *Client) Check(ctx context.Context) []sdk.Probe {
 		Name        string `json:"name"`
 	}
 	err = c.do(ctx, &request{verb: "read own account", method: http.MethodGet, path: "rest/api/2/myself"}, &me)
-	probes = append(probes, c.probe("credential", err, "signed in as "+me.DisplayName, "renew the credential"))
+	probes = append(probes, c.probe("credential", err, "signed in as "+me.DisplayName+" by "+c.kind, "renew the credential"))
 	if err != nil {
 		return append(probes, skipped("project", "issue_type", "priorities")...)
 	}

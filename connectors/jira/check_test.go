@@ -39,7 +39,7 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		want   []sdk.ProbeStatus
 		says   string
 	}{
-		"healthy":      {want: []sdk.ProbeStatus{ok, ok, ok, ok, ok}, says: "signed in as Casewire"},
+		"healthy":      {want: []sdk.ProbeStatus{ok, ok, ok, ok, ok}, says: "signed in as Casewire by API token"},
 		"down":         {route: routeInfo, answer: answer(503, ""), want: []sdk.ProbeStatus{failed, skipped, skipped, skipped, skipped}, says: "check base_url"},
 		"deployment":   {change: func(c *Config) { c.Deployment = "datacenter" }, want: []sdk.ProbeStatus{failed, ok, ok, ok, ok}, says: "set deployment to auto"},
 		"bad token":    {route: routeMyself, answer: answer(401, ""), want: []sdk.ProbeStatus{ok, failed, skipped, skipped, skipped}, says: "credential is refused"},

@@ -3,6 +3,7 @@ package jira
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"maps"
 	"net/http"
@@ -36,6 +37,7 @@ type request struct {
 	header      http.Header           // further headers
 	raw         io.Reader             // instead of body, sent once as it is
 	contentType string                // of raw
+	sent        string                // the Authorization that a 401 refused
 	sink        func(io.Reader) error // takes an answer that is no JSON
 }
 
@@ -58,9 +60,22 @@ func (c *Client) build(ctx context.Context, r *request) (*http.Request, error) {
 	return req, nil
 }
 
-// do sends r through go-jira's client and decodes the answer into out unless out is nil. Go-jira's own error handling is
-// left aside: it drops the status, misreads half of Jira's error bodies and leaves answers unread.
+// do sends r. A token that Jira has stopped taking is renewed, and the request sent once more.
 func (c *Client) do(ctx context.Context, r *request, out any) error {
+	err := c.once(ctx, r, out)
+	if c.oauth == nil || r.sent == "" || r.raw != nil {
+		return err
+	}
+	var e *sdk.Error
+	if !errors.As(err, &e) || e.HTTPStatus != http.StatusUnauthorized || !c.oauth.refused(ctx, r.sent) {
+		return err
+	}
+	return c.once(ctx, r, out)
+}
+
+// once sends r through go-jira's client and decodes the answer into out unless out is nil. Go-jira's own error handling is
+// left aside: it drops the status, misreads half of Jira's error bodies and leaves answers unread.
+func (c *Client) once(ctx context.Context, r *request, out any) error {
 	req, err := c.build(ctx, r)
 	if err != nil {
 		return sdk.Invalid("", "%s: the request cannot be built: %w", r.what(), err)
@@ -73,6 +88,9 @@ func (c *Client) do(ctx context.Context, r *request, out any) error {
 	defer resp.Body.Close()
 	if r.outcome == reads {
 		c.learnTime(resp.Header)
+	}
+	if resp.StatusCode == http.StatusUnauthorized && resp.Request != nil {
+		r.sent = resp.Request.Header.Get("Authorization")
 	}
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		body, rerr := io.ReadAll(io.LimitReader(resp.Body, maxErrorAnswer))

@@ -20,11 +20,17 @@ import (
 
 // Config is the configuration of a connection.
 type Config struct {
-	BaseURL    string      `json:"base_url" cw:"required,format=uri" doc:"Address of the site, such as https://acme.atlassian.net, or https://api.atlassian.com/ex/jira/{cloudId} for scoped tokens and service accounts"`
-	Email      string      `json:"email,omitempty" doc:"Account of the API token (Cloud)"`
-	APIToken   sdk.Secret  `json:"api_token,omitzero" doc:"API token of that account (Cloud)"`
-	Token      sdk.Secret  `json:"token,omitzero" doc:"Personal access token (Data Center) or OAuth access token, sent as a bearer"`
-	Credential *Credential `json:"credential,omitempty" doc:"The same three as an object, for a credential that several connections share"`
+	BaseURL  string     `json:"base_url" cw:"required,format=uri" doc:"Address of the site, such as https://acme.atlassian.net, or https://api.atlassian.com/ex/jira/{cloudId} for scoped tokens and service accounts"`
+	Email    string     `json:"email,omitempty" doc:"Account of the API token (Cloud)"`
+	APIToken sdk.Secret `json:"api_token,omitzero" doc:"API token of that account (Cloud)"`
+	Token    sdk.Secret `json:"token,omitzero" doc:"Personal access token (Data Center) or OAuth access token, sent as a bearer"`
+
+	ClientID     string     `json:"client_id,omitempty" doc:"OAuth 2.0 (3LO): id of the app; base_url is then https://api.atlassian.com/ex/jira/{cloudId}"`
+	ClientSecret sdk.Secret `json:"client_secret,omitzero" doc:"OAuth 2.0: secret of the app"`
+	RefreshToken sdk.Secret `json:"refresh_token,omitzero" doc:"OAuth 2.0: the refresh token of the authorization (scopes read:jira-work, write:jira-work, read:jira-user, offline_access). It is used once; the tokens that follow are kept sealed. Each connection needs an authorization of its own"`
+	TokenURL     string     `json:"token_url,omitempty" doc:"OAuth 2.0: where tokens are given out; default https://auth.atlassian.com/oauth/token" cw:"advanced"`
+
+	Credential *Credential `json:"credential,omitempty" doc:"The same as an object, for a credential that is named elsewhere"`
 
 	Project    string `json:"project" cw:"required" doc:"Key of the project that issues are made in" pattern:"^[A-Za-z0-9_]+$" example:"SOC"`
 	IssueType  string `json:"issue_type" cw:"required" doc:"Name or id of the issue type" example:"Task"`
@@ -46,11 +52,16 @@ type Config struct {
 	Proxy  sdk.Secret `json:"proxy,omitzero" doc:"Proxy to go through, such as http://proxy.example:3128" cw:"advanced"`
 }
 
-// Credential is what a connection signs in with: email and api_token, or token.
+// Credential is what a connection signs in with: email and api_token, or token, or an OAuth 2.0 app with a refresh token.
 type Credential struct {
 	Email    string     `json:"email,omitempty" doc:"Account of the API token (Cloud)"`
 	APIToken sdk.Secret `json:"api_token,omitzero" doc:"API token of that account (Cloud)"`
 	Token    sdk.Secret `json:"token,omitzero" doc:"Personal access token or OAuth access token"`
+
+	ClientID     string     `json:"client_id,omitempty" doc:"OAuth 2.0 (3LO): id of the app"`
+	ClientSecret sdk.Secret `json:"client_secret,omitzero" doc:"OAuth 2.0: secret of the app"`
+	RefreshToken sdk.Secret `json:"refresh_token,omitzero" doc:"OAuth 2.0: the refresh token of the authorization"`
+	TokenURL     string     `json:"token_url,omitempty" doc:"OAuth 2.0: where tokens are given out" cw:"advanced"`
 }
 
 // Client is a connection to one Jira site.
@@ -62,6 +73,9 @@ type Client struct {
 	cloudHost  bool // an address of Atlassian's: no need to ask which deployment it is
 	scoped     bool
 	secrets    []string // never to be quoted from an answer
+	kind       string   // of the credential, for people
+	bearer     atomic.Pointer[string]
+	oauth      *oauth // nil for credentials that do not change
 	indexLag   time.Duration
 	priorities [7]string
 	otherPrio  string
@@ -87,7 +101,7 @@ var severities = [7]string{"unknown", "informational", "low", "medium", "high", 
 // defaultPriorities are the names that a fresh Jira has.
 var defaultPriorities = [7]string{"Medium", "Lowest", "Low", "Medium", "High", "Highest", "Highest"}
 
-func open(_ context.Context, cfg Config, _ sdk.Env) (*Client, error) {
+func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 	c := &Client{cfg: cfg, priorities: defaultPriorities, otherPrio: "Medium"}
 	u, err := url.Parse(cfg.BaseURL)
 	if err != nil || u.Host == "" {
@@ -111,7 +125,11 @@ func open(_ context.Context, cfg Config, _ sdk.Env) (*Client, error) {
 	if cfg.SiteURL != "" && !strings.HasPrefix(cfg.SiteURL, "https://") && !strings.HasPrefix(cfg.SiteURL, "http://") {
 		return nil, sdk.BadConfig("/site_url", "not a web address")
 	}
-	auth, err := c.authenticate()
+	transport, err := rest.Transport(rest.TransportOptions{Proxy: cfg.Proxy, CAFile: cfg.CAFile})
+	if err != nil {
+		return nil, err
+	}
+	auth, err := c.authenticate(env, transport)
 	if err != nil {
 		return nil, err
 	}
@@ -142,10 +160,6 @@ func open(_ context.Context, cfg Config, _ sdk.Env) (*Client, error) {
 		}
 		c.verdicts[strings.ToLower(resolution)] = id
 	}
-	transport, err := rest.Transport(rest.TransportOptions{Proxy: cfg.Proxy, CAFile: cfg.CAFile})
-	if err != nil {
-		return nil, err
-	}
 	c.polite, err = rest.New(rest.Options{
 		BaseURL: cfg.BaseURL, API: "Jira", Auth: auth, Transport: transport,
 		// Without Accept a refused credential is answered with a web page. Atlassian asks for a telling User-Agent.
@@ -162,20 +176,48 @@ func open(_ context.Context, cfg Config, _ sdk.Env) (*Client, error) {
 }
 
 // Close lets go of idle connections.
-func (c *Client) Close() error { return c.polite.Close() }
+func (c *Client) Close() error {
+	if c.oauth != nil {
+		_ = c.oauth.client.Close() // always nil
+	}
+	return c.polite.Close()
+}
 
 // authenticate picks the one way to sign in that is configured.
-func (c *Client) authenticate() (auth func(context.Context, *http.Request) error, err error) {
-	cred, at := Credential{Email: c.cfg.Email, APIToken: c.cfg.APIToken, Token: c.cfg.Token}, ""
+func (c *Client) authenticate(env sdk.Env, transport http.RoundTripper) (auth func(context.Context, *http.Request) error, err error) {
+	cred, at := Credential{
+		Email: c.cfg.Email, APIToken: c.cfg.APIToken, Token: c.cfg.Token,
+		ClientID: c.cfg.ClientID, ClientSecret: c.cfg.ClientSecret, RefreshToken: c.cfg.RefreshToken, TokenURL: c.cfg.TokenURL,
+	}, ""
 	if c.cfg.Credential != nil {
 		if cred != (Credential{}) {
-			return nil, sdk.BadConfig("/credential", "give either credential, or email, api_token and token beside it, not both")
+			return nil, sdk.BadConfig("/credential", "give either credential, or email, api_token, token and the like beside it, not both")
 		}
 		cred = *c.cfg.Credential
 		at = "/credential"
 	}
 	basic := cred.Email != "" || !cred.APIToken.IsZero()
+	app := cred.ClientID != "" || !cred.ClientSecret.IsZero() || !cred.RefreshToken.IsZero()
 	switch {
+	case app && (basic || !cred.Token.IsZero()):
+		return nil, sdk.BadConfig(at+"/client_id", "give either the OAuth app, or email and api_token, or token")
+	case app && c.cloudHost && !c.scoped:
+		return nil, sdk.BadConfig("/base_url", "with OAuth 2.0 the address is https://api.atlassian.com/ex/jira/{cloudId}; the site's cloudId is at %s/_edge/tenant_info", strings.TrimRight(c.cfg.BaseURL, "/"))
+	case app:
+		if c.oauth, err = newOAuth(&cred, at, env, transport); err != nil {
+			return nil, err
+		}
+		c.kind = "OAuth 2.0 app"
+		c.secrets = []string{cred.ClientSecret.Reveal(), cred.RefreshToken.Reveal()}
+		return func(ctx context.Context, req *http.Request) error {
+			token, err := c.oauth.token(ctx)
+			if err != nil {
+				return err
+			}
+			c.bearer.Store(&token)
+			req.Header.Set("Authorization", "Bearer "+token)
+			return nil
+		}, nil
 	case basic && !cred.Token.IsZero():
 		return nil, sdk.BadConfig(at+"/token", "give either email and api_token, or token, not both")
 	case basic && cred.Email == "":
@@ -184,12 +226,20 @@ func (c *Client) authenticate() (auth func(context.Context, *http.Request) error
 		return nil, sdk.BadConfig(at+"/api_token", "missing: make one at id.atlassian.com, Security, API tokens")
 	case basic:
 		c.secrets = []string{cred.APIToken.Reveal()}
+		c.kind = "API token"
+		if c.scoped {
+			c.kind = "scoped API token"
+		}
 		return rest.Basic(cred.Email, cred.APIToken), nil
 	case !cred.Token.IsZero():
 		c.secrets = []string{cred.Token.Reveal()}
+		c.kind = "personal access token"
+		if c.cloudHost {
+			c.kind = "OAuth access token, which nothing renews"
+		}
 		return rest.Bearer(cred.Token), nil
 	}
-	return nil, sdk.BadConfig(cmp.Or(at, "/api_token"), "no credential: give email and api_token (Cloud), or token (Data Center)")
+	return nil, sdk.BadConfig(cmp.Or(at, "/api_token"), "no credential: give email and api_token (Cloud), token (Data Center), or client_id, client_secret and refresh_token (OAuth 2.0)")
 }
 
 // prioritize lays the configured priorities over the defaults.

@@ -247,6 +247,9 @@ func (c *Client) signInHint(h http.Header) string {
 
 // credentialFields names the settings that the credential in use is made of.
 func (c *Client) credentialFields() string {
+	if c.oauth != nil {
+		return "client_id, client_secret and refresh_token"
+	}
 	if !c.cfg.Token.IsZero() || c.cfg.Credential != nil && !c.cfg.Credential.Token.IsZero() {
 		return "token"
 	}
@@ -299,6 +302,9 @@ func retryAfter(h http.Header) time.Duration {
 func (c *Client) redact(s string) string {
 	for _, secret := range c.secrets {
 		s = strings.ReplaceAll(s, secret, "[redacted]")
+	}
+	if token := c.bearer.Load(); token != nil {
+		s = strings.ReplaceAll(s, *token, "[redacted]")
 	}
 	return s
 }

@@ -23,7 +23,7 @@ const Version = "0.1.0"
 // Connector describes the connector; a main is sdk.Serve(jira.Connector()).
 func Connector() *sdk.Connector {
 	c := sdk.New("jira", Version, "Issues in Jira Cloud and Jira Data Center.", open)
-	c.Egress("{config.base_url}")
+	c.Egress("{config.base_url}", "auth.atlassian.com", "{config.token_url}", "{config.credential.token_url}")
 	sdk.Action(c, "issue.ensure", "Make sure that a case has exactly one issue, and bring it up to date.",
 		(*Client).Ensure, sdk.Keyed, sdk.ResolveWindow(5*time.Minute), sdk.DryRuns(),
 		sdk.Example("An alert becomes an issue", map[string]any{

@@ -153,6 +153,8 @@ type Server struct {
 	writes fakekit.Limiter
 	bursts fakekit.Limiter
 
+	grants grants
+
 	mu       sync.Mutex
 	byID     map[int64]*issue
 	byKey    map[string]*issue
@@ -309,7 +311,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Date", s.opt.Now().UTC().Format(http.TimeFormat))
 	path, scoped, ok := s.strip(r.URL.Path)
 	e := endpoint{route: fakekit.Route{Name: RouteUnknown}}
-	if ok {
+	if r.Method == http.MethodPost && r.URL.Path == "/oauth/token" {
+		e = read(RouteToken, s.token)
+		e.open = true
+	} else if ok {
 		e = s.route(r.Method, path)
 	}
 	s.kit.Serve(w, r, e.route, e.args, func(c *fakekit.Call) fakekit.Reply {
@@ -366,7 +371,7 @@ func (s *Server) authenticate(r *http.Request, scoped bool) (*User, fakekit.Repl
 			return nil, fakekit.JSON(http.StatusForbidden, object{"error": "Failed to parse Connect Session Auth Token"})
 		}
 		for i := range s.opt.Users {
-			if s.opt.Users[i].Bearer == bearer {
+			if s.opt.Users[i].Bearer == bearer || scoped && s.granted(bearer) {
 				return &s.opt.Users[i], fakekit.Reply{}
 			}
 		}
