@@ -59,6 +59,7 @@ var suites = []suite{
 	{"wire", "rows and events from a connector against raw gRPC", wire},
 	{"process", "what a connector costs: start and memory", process},
 	{"hooks", "webhook to durable answer", hooks},
+	{"jira", "what a case costs in Jira, and how many a second", jiraCases},
 	{"e2e", "push, look-up, Jira issue", endToEnd},
 }
 
