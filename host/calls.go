@@ -43,9 +43,12 @@ func (h *Host) Invoke(ctx context.Context, in Invocation) (json.RawMessage, erro
 	}
 	ctx, cancel := context.WithTimeout(ctx, in.Timeout)
 	defer cancel()
-	return h.catalog.Invoke(ctx, catalog.Invocation{
+	began := time.Now()
+	out, err := h.catalog.Invoke(ctx, catalog.Invocation{
 		Connection: in.Connection, Action: in.Action, Input: in.Input, Key: in.Key, Effect: in.Effect, Attempt: 1,
 	}, in.OnEvent)
+	h.heard(in.Connection, in.Action, err, began)
+	return out, err
 }
 
 // LiftQuarantine lets a connector that is quarantined, or waits after a crash, start at once, and forgets which inputs
@@ -54,5 +57,9 @@ func (h *Host) LiftQuarantine(connector string) bool { return h.catalog.Lift(con
 
 // Check runs the live probes of a connection.
 func (h *Host) Check(ctx context.Context, connection string) ([]*connectorv1.Probe, error) {
-	return h.catalog.Check(ctx, connection)
+	found, err := h.catalog.Check(ctx, connection)
+	if err == nil {
+		h.probes.set(connection, found, time.Now())
+	}
+	return found, err
 }

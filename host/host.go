@@ -29,6 +29,10 @@ type Host struct {
 	flows   *flows
 	views   *viewCache
 	states  *states
+
+	counters *counters
+	probes   probes
+	limits   atomic.Pointer[map[string]engine.Limit] // by connection
 	acks    atomic.Int64 // webhooks in work
 
 	conns   atomic.Pointer[[]Connection] // in force
@@ -58,7 +62,7 @@ func New(o Options) (*Host, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{opts: o, log: o.Logger, store: o.Store, intakes: map[triggerKey]*intake{}, views: newViewCache(viewBytes)}
+	h := &Host{opts: o, log: o.Logger, store: o.Store, intakes: map[triggerKey]*intake{}, views: newViewCache(viewBytes), counters: newCounters()}
 	h.conns.Store(&o.Connections)
 	h.reloads.Store(&Reloads{})
 	var err error
@@ -78,6 +82,7 @@ func New(o Options) (*Host, error) {
 	h.flows = newFlows(o.Store, h)
 	h.engine, err = engine.New(engine.Options{
 		Store: o.Store, Caller: caller{h.catalog}, Flows: h.flows, Logger: o.Logger, Workers: o.Workers, Load: h.load,
+		Limit: h.limit, Observer: h.counters,
 	})
 	if err != nil {
 		return nil, err
@@ -150,7 +155,9 @@ func (h *Host) Start(ctx context.Context) (err error) {
 		cancel(errStopped)
 		return errors.Join(err, h.catalog.Stop(context.WithoutCancel(ctx)))
 	}
+	h.regroup(*h.conns.Load())
 	h.group.Go(func() { h.states.settle(work, h.catalog.SettleState) })
+	h.group.Go(func() { h.probeLoop(work) })
 	h.takeIn(ctx)
 	h.started = true
 	return nil

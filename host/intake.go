@@ -121,6 +121,9 @@ func (in *intake) run(ctx context.Context, all *sync.WaitGroup) {
 func (in *intake) pollLoop(ctx context.Context) {
 	failures := 0
 	for {
+		if !in.holdBack(ctx, "poll ") {
+			return
+		}
 		err := in.poll(ctx)
 		if ctx.Err() != nil {
 			return
@@ -141,7 +144,9 @@ func (in *intake) pollLoop(ctx context.Context) {
 	}
 }
 
-func (in *intake) poll(ctx context.Context) error {
+func (in *intake) poll(ctx context.Context) (err error) {
+	began := time.Now()
+	defer func() { in.host.heard(in.key.connection, "poll "+in.key.trigger, err, began) }()
 	cursor, err := in.host.store.Cursor(ctx, in.key.connection, in.key.trigger)
 	if err != nil {
 		return err
@@ -160,6 +165,9 @@ func (in *intake) poll(ctx context.Context) error {
 func (in *intake) hintLoop(ctx context.Context) {
 	for {
 		in.giveWay(ctx)
+		if !in.holdBack(ctx, "look up ") {
+			return
+		}
 		n, err := in.lookUp(ctx)
 		if ctx.Err() != nil {
 			return
@@ -173,6 +181,19 @@ func (in *intake) hintLoop(ctx context.Context) {
 		}
 		if !pause(ctx, hintTick, in.hints) {
 			return
+		}
+	}
+}
+
+// holdBack waits as long as the vendor asked somebody with the same credential to wait. It returns false when ctx is over.
+func (in *intake) holdBack(ctx context.Context, verb string) bool {
+	for {
+		wait := time.Until(in.host.engine.PausedUntil(in.key.connection, verb+in.key.trigger))
+		if wait <= 0 {
+			return ctx.Err() == nil
+		}
+		if !pause(ctx, min(wait, time.Minute), nil) {
+			return false
 		}
 	}
 }
@@ -199,6 +220,7 @@ func (in *intake) lookUp(ctx context.Context) (int, error) {
 	for i, h := range hints {
 		wire[i] = &connectorv1.Hint{Id: h.ID, Data: h.Data, Attempt: uint32(h.Attempt) + 1}
 	}
+	began := time.Now()
 	lookup, cancel := context.WithTimeout(ctx, hintLease-10*time.Second)
 	outcomes, err := in.host.catalog.Resolve(lookup, in.key.connection, in.key.trigger, wire)
 	cancel()
@@ -210,7 +232,7 @@ func (in *intake) lookUp(ctx context.Context) (int, error) {
 		byID[o.GetId()] = o
 	}
 	req := in.ingest(store.ViaPush, nil, nil)
-	var failed error
+	var failed error // one that throttles comes first
 	for _, h := range hints {
 		o := byID[h.ID]
 		var fault *plugin.Error
@@ -223,7 +245,9 @@ func (in *intake) lookUp(ctx context.Context) (int, error) {
 			fault = plugin.FromError(errors.New("the connector gave no answer for this hint"))
 		}
 		if fault != nil {
-			failed = fault
+			if failed == nil || fault.Class() == plugin.ClassThrottled {
+				failed = fault
+			}
 			in.postpone(&req, h, fault)
 			continue
 		}
@@ -233,6 +257,7 @@ func (in *intake) lookUp(ctx context.Context) (int, error) {
 			wake(in.pollNow)
 		}
 	}
+	in.host.heard(in.key.connection, "look up "+in.key.trigger, failed, began)
 	if err := in.commit(ctx, req); err != nil {
 		return 0, err
 	}

@@ -127,6 +127,16 @@ type Connection struct {
 	Config json.RawMessage
 	// Poll is how often its triggers are polled; zero leaves it to the trigger.
 	Poll time.Duration
+	// Credential names what it signs in with. Connections that share a credential and a vendor's host are throttled together.
+	Credential string
+	// Limit bounds how hard the vendor is driven by all connections that are throttled together.
+	Limit Limit
+}
+
+// Limit says how hard a vendor is driven. Zero fields bound nothing.
+type Limit struct {
+	Concurrency int     // calls in flight
+	PerSecond   float64 // calls begun
 }
 
 func (o Options) validate() error {

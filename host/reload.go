@@ -81,6 +81,7 @@ func (h *Host) reload(ctx context.Context, s Setup) error {
 		return err
 	}
 	h.conns.Store(&s.Connections)
+	h.regroup(s.Connections)
 	h.flows.set(s.Flows)
 	h.takeIn(ctx)
 	h.engine.Wake()

@@ -21,9 +21,13 @@ const (
 // streamLoop keeps a trigger's stream open, and opens it again from the last durable cursor when it has ended.
 func (in *intake) streamLoop(ctx context.Context) {
 	for failures := 0; ; failures++ {
+		if !in.holdBack(ctx, "stream ") {
+			return
+		}
 		opened, took := time.Now(), false
 		err := in.stream(ctx, func() { took = true })
 		in.streaming(false)
+		in.host.heard(in.key.connection, "stream "+in.key.trigger, err, opened)
 		if ctx.Err() != nil {
 			return
 		}

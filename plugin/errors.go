@@ -58,6 +58,16 @@ const (
 	ReasonAbsent         = "ABSENT"       // MODE_RESOLVE: surely not there; it may be sent again
 )
 
+// MetaThrottleScope is the key of Error.Meta by which a throttled answer says what it is about: "object", only the thing that
+// this call was about; "action", all calls of this action; anything else, or nothing, is all that the credential does there.
+const MetaThrottleScope = "throttle_scope"
+
+// The scopes of MetaThrottleScope.
+const (
+	ScopeObject = "object"
+	ScopeAction = "action"
+)
+
 // Shorthands for the protocol's enums.
 const (
 	OriginInput      = connectorv1.Origin_ORIGIN_INPUT

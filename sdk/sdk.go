@@ -162,6 +162,9 @@ type Probe struct {
 	Status  ProbeStatus
 	Summary string
 	Remedy  string
+	// Expires is when what was probed lapses, such as a secret, a certificate or a subscription; zero if it does not or nobody
+	// knows. Hosts show it as a metric, so that it can be mended in time.
+	Expires time.Time
 }
 
 // ProbeStatus is the outcome of a probe.

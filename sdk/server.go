@@ -162,6 +162,9 @@ func (s *server) Check(ctx context.Context, req *connectorv1.CheckRequest) (*con
 			out.Status = connectorv1.ProbeStatus_PROBE_STATUS_FAILED
 			out.Remedy = "The connector did not say how the probe ended; report it to its author."
 		}
+		if !p.Expires.IsZero() {
+			out.Expires = timestamppb.New(p.Expires)
+		}
 		resp.Probes = append(resp.Probes, out)
 	}
 	return resp, nil

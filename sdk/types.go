@@ -29,6 +29,12 @@ const (
 	OriginConfig     = plugin.OriginConfig
 	OriginDownstream = plugin.OriginDownstream
 
+	// MetaThrottleScope is the key of Error.Meta by which a throttled error says how far it reaches: ScopeObject, ScopeAction,
+	// or, without it, everything that the credential does there.
+	MetaThrottleScope = plugin.MetaThrottleScope
+	ScopeObject       = plugin.ScopeObject
+	ScopeAction       = plugin.ScopeAction
+
 	EffectNone    = plugin.EffectNone
 	EffectUnknown = plugin.EffectUnknown
 	EffectApplied = plugin.EffectApplied

@@ -100,6 +100,9 @@ func (c *Client) refusal(r *request, resp *http.Response, body []byte, rerr erro
 	if timeout {
 		e.Code = codes.DeadlineExceeded
 	}
+	if strings.HasPrefix(resp.Header.Get("RateLimit-Reason"), "jira-per-issue") {
+		e.Meta = map[string]string{sdk.MetaThrottleScope: sdk.ScopeObject} // other issues are not meant
+	}
 	e.HTTPStatus, e.RequestID, e.RetryAfter, e.Err = resp.StatusCode, requestID(resp.Header), retryAfter(resp.Header), rerr
 	return e
 }

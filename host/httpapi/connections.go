@@ -5,8 +5,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strings"
+	"time"
 
+	"github.com/casewire/casewire/host"
 	"github.com/casewire/casewire/host/store"
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
@@ -21,17 +22,17 @@ type ProbeRecord struct {
 	Status  string `json:"status"` // ok, warning, failed, skipped
 	Summary string `json:"summary,omitempty"`
 	Remedy  string `json:"remedy,omitempty"`
+	// Expires is when what was probed lapses, if it does.
+	Expires time.Time `json:"expires,omitzero"`
 }
 
 // NewProbeRecord makes the record of a probe. A status that is not known is a warning.
 func NewProbeRecord(p *connectorv1.Probe) ProbeRecord {
-	status := "warning"
-	switch p.GetStatus() {
-	case connectorv1.ProbeStatus_PROBE_STATUS_OK, connectorv1.ProbeStatus_PROBE_STATUS_FAILED, connectorv1.ProbeStatus_PROBE_STATUS_SKIPPED:
-		status = strings.ToLower(strings.TrimPrefix(p.GetStatus().String(), "PROBE_STATUS_"))
-	case connectorv1.ProbeStatus_PROBE_STATUS_WARNING, connectorv1.ProbeStatus_PROBE_STATUS_UNSPECIFIED:
+	r := ProbeRecord{Name: p.GetName(), Status: host.ProbeStatus(p.GetStatus()), Summary: p.GetSummary(), Remedy: p.GetRemedy()}
+	if p.GetExpires() != nil {
+		r.Expires = p.GetExpires().AsTime()
 	}
-	return ProbeRecord{Name: p.GetName(), Status: status, Summary: p.GetSummary(), Remedy: p.GetRemedy()}
+	return r
 }
 
 // check runs the live probes of a connection. That they could not run is an answer too.

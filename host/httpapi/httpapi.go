@@ -285,6 +285,7 @@ func (a *api) metrics(w http.ResponseWriter, r *http.Request) error {
 		}
 		fmt.Fprintf(&b, "casewire_connector_up{connector=%s} %d\n", label(c.Connector), up)
 	}
+	activity(&b, a.host.Metrics(), s.Triggers, time.Now())
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, err = io.WriteString(w, b.String())
 	return err

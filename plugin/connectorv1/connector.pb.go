@@ -1489,7 +1489,9 @@ type Probe struct {
 	Status  ProbeStatus            `protobuf:"varint,2,opt,name=status,proto3,enum=casewire.connector.v1.ProbeStatus" json:"status,omitempty"`
 	Summary string                 `protobuf:"bytes,3,opt,name=summary,proto3" json:"summary,omitempty"`
 	// What to do when it failed.
-	Remedy        string `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	Remedy string `protobuf:"bytes,4,opt,name=remedy,proto3" json:"remedy,omitempty"`
+	// When what was probed lapses, such as a secret, a certificate or a subscription; unset if it does not or nobody knows.
+	Expires       *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=expires,proto3" json:"expires,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1550,6 +1552,13 @@ func (x *Probe) GetRemedy() string {
 		return x.Remedy
 	}
 	return ""
+}
+
+func (x *Probe) GetExpires() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Expires
+	}
+	return nil
 }
 
 type CallContext struct {
@@ -3514,12 +3523,13 @@ const file_casewire_connector_v1_connector_proto_rawDesc = "" +
 	"\x04call\x18\x01 \x01(\v2\".casewire.connector.v1.CallContextR\x04call\"p\n" +
 	"\rCheckResponse\x124\n" +
 	"\x06probes\x18\x01 \x03(\v2\x1c.casewire.connector.v1.ProbeR\x06probes\x12)\n" +
-	"\x10connection_state\x18\x02 \x01(\fR\x0fconnectionState\"\x89\x01\n" +
+	"\x10connection_state\x18\x02 \x01(\fR\x0fconnectionState\"\xbf\x01\n" +
 	"\x05Probe\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12:\n" +
 	"\x06status\x18\x02 \x01(\x0e2\".casewire.connector.v1.ProbeStatusR\x06status\x12\x18\n" +
 	"\asummary\x18\x03 \x01(\tR\asummary\x12\x16\n" +
-	"\x06remedy\x18\x04 \x01(\tR\x06remedy\"\xb3\x03\n" +
+	"\x06remedy\x18\x04 \x01(\tR\x06remedy\x124\n" +
+	"\aexpires\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\aexpires\"\xb3\x03\n" +
 	"\vCallContext\x12\x1e\n" +
 	"\n" +
 	"connection\x18\x01 \x01(\tR\n" +
@@ -3804,59 +3814,60 @@ var file_casewire_connector_v1_connector_proto_depIdxs = []int32{
 	22, // 17: casewire.connector.v1.CheckRequest.call:type_name -> casewire.connector.v1.CallContext
 	21, // 18: casewire.connector.v1.CheckResponse.probes:type_name -> casewire.connector.v1.Probe
 	1,  // 19: casewire.connector.v1.Probe.status:type_name -> casewire.connector.v1.ProbeStatus
-	49, // 20: casewire.connector.v1.CallContext.deadline:type_name -> google.protobuf.Timestamp
-	2,  // 21: casewire.connector.v1.CallContext.mode:type_name -> casewire.connector.v1.Mode
-	49, // 22: casewire.connector.v1.CallContext.first_sent:type_name -> google.protobuf.Timestamp
-	0,  // 23: casewire.connector.v1.CallContext.effect:type_name -> casewire.connector.v1.Effect
-	22, // 24: casewire.connector.v1.InvokeRequest.call:type_name -> casewire.connector.v1.CallContext
-	25, // 25: casewire.connector.v1.InvokeResponse.progress:type_name -> casewire.connector.v1.Progress
-	26, // 26: casewire.connector.v1.InvokeResponse.rows:type_name -> casewire.connector.v1.Rows
-	27, // 27: casewire.connector.v1.InvokeResponse.blob:type_name -> casewire.connector.v1.Blob
-	28, // 28: casewire.connector.v1.InvokeResponse.result:type_name -> casewire.connector.v1.Result
-	30, // 29: casewire.connector.v1.ConsumeRequest.open:type_name -> casewire.connector.v1.Open
-	31, // 30: casewire.connector.v1.ConsumeRequest.ack:type_name -> casewire.connector.v1.Ack
-	32, // 31: casewire.connector.v1.ConsumeRequest.stop:type_name -> casewire.connector.v1.Stop
-	33, // 32: casewire.connector.v1.ConsumeRequest.resolve:type_name -> casewire.connector.v1.Resolve
-	22, // 33: casewire.connector.v1.Open.call:type_name -> casewire.connector.v1.CallContext
-	3,  // 34: casewire.connector.v1.Open.mode:type_name -> casewire.connector.v1.ConsumeMode
-	34, // 35: casewire.connector.v1.Resolve.hints:type_name -> casewire.connector.v1.Hint
-	36, // 36: casewire.connector.v1.ConsumeResponse.batch:type_name -> casewire.connector.v1.Batch
-	37, // 37: casewire.connector.v1.ConsumeResponse.idle:type_name -> casewire.connector.v1.Idle
-	38, // 38: casewire.connector.v1.ConsumeResponse.outcome:type_name -> casewire.connector.v1.HintOutcome
-	40, // 39: casewire.connector.v1.Batch.events:type_name -> casewire.connector.v1.Event
-	39, // 40: casewire.connector.v1.Batch.rejected:type_name -> casewire.connector.v1.Rejected
-	50, // 41: casewire.connector.v1.Idle.next:type_name -> google.protobuf.Duration
-	40, // 42: casewire.connector.v1.HintOutcome.events:type_name -> casewire.connector.v1.Event
-	39, // 43: casewire.connector.v1.HintOutcome.rejected:type_name -> casewire.connector.v1.Rejected
-	49, // 44: casewire.connector.v1.Event.time:type_name -> google.protobuf.Timestamp
-	22, // 45: casewire.connector.v1.HandleWebhookRequest.call:type_name -> casewire.connector.v1.CallContext
-	46, // 46: casewire.connector.v1.HandleWebhookRequest.headers:type_name -> casewire.connector.v1.HandleWebhookRequest.HeadersEntry
-	47, // 47: casewire.connector.v1.HandleWebhookResponse.headers:type_name -> casewire.connector.v1.HandleWebhookResponse.HeadersEntry
-	40, // 48: casewire.connector.v1.HandleWebhookResponse.events:type_name -> casewire.connector.v1.Event
-	34, // 49: casewire.connector.v1.HandleWebhookResponse.hints:type_name -> casewire.connector.v1.Hint
-	48, // 50: casewire.connector.v1.HandleWebhookResponse.refused:type_name -> casewire.connector.v1.HandleWebhookResponse.RefusedEntry
-	50, // 51: casewire.connector.v1.DrainRequest.grace:type_name -> google.protobuf.Duration
-	4,  // 52: casewire.connector.v1.Failure.origin:type_name -> casewire.connector.v1.Origin
-	5,  // 53: casewire.connector.v1.Failure.side_effect:type_name -> casewire.connector.v1.SideEffect
-	7,  // 54: casewire.connector.v1.Connector.Describe:input_type -> casewire.connector.v1.DescribeRequest
-	14, // 55: casewire.connector.v1.Connector.Configure:input_type -> casewire.connector.v1.ConfigureRequest
-	19, // 56: casewire.connector.v1.Connector.Check:input_type -> casewire.connector.v1.CheckRequest
-	23, // 57: casewire.connector.v1.Connector.Invoke:input_type -> casewire.connector.v1.InvokeRequest
-	29, // 58: casewire.connector.v1.Connector.Consume:input_type -> casewire.connector.v1.ConsumeRequest
-	41, // 59: casewire.connector.v1.Connector.HandleWebhook:input_type -> casewire.connector.v1.HandleWebhookRequest
-	43, // 60: casewire.connector.v1.Connector.Drain:input_type -> casewire.connector.v1.DrainRequest
-	8,  // 61: casewire.connector.v1.Connector.Describe:output_type -> casewire.connector.v1.DescribeResponse
-	17, // 62: casewire.connector.v1.Connector.Configure:output_type -> casewire.connector.v1.ConfigureResponse
-	20, // 63: casewire.connector.v1.Connector.Check:output_type -> casewire.connector.v1.CheckResponse
-	24, // 64: casewire.connector.v1.Connector.Invoke:output_type -> casewire.connector.v1.InvokeResponse
-	35, // 65: casewire.connector.v1.Connector.Consume:output_type -> casewire.connector.v1.ConsumeResponse
-	42, // 66: casewire.connector.v1.Connector.HandleWebhook:output_type -> casewire.connector.v1.HandleWebhookResponse
-	44, // 67: casewire.connector.v1.Connector.Drain:output_type -> casewire.connector.v1.DrainResponse
-	61, // [61:68] is the sub-list for method output_type
-	54, // [54:61] is the sub-list for method input_type
-	54, // [54:54] is the sub-list for extension type_name
-	54, // [54:54] is the sub-list for extension extendee
-	0,  // [0:54] is the sub-list for field type_name
+	49, // 20: casewire.connector.v1.Probe.expires:type_name -> google.protobuf.Timestamp
+	49, // 21: casewire.connector.v1.CallContext.deadline:type_name -> google.protobuf.Timestamp
+	2,  // 22: casewire.connector.v1.CallContext.mode:type_name -> casewire.connector.v1.Mode
+	49, // 23: casewire.connector.v1.CallContext.first_sent:type_name -> google.protobuf.Timestamp
+	0,  // 24: casewire.connector.v1.CallContext.effect:type_name -> casewire.connector.v1.Effect
+	22, // 25: casewire.connector.v1.InvokeRequest.call:type_name -> casewire.connector.v1.CallContext
+	25, // 26: casewire.connector.v1.InvokeResponse.progress:type_name -> casewire.connector.v1.Progress
+	26, // 27: casewire.connector.v1.InvokeResponse.rows:type_name -> casewire.connector.v1.Rows
+	27, // 28: casewire.connector.v1.InvokeResponse.blob:type_name -> casewire.connector.v1.Blob
+	28, // 29: casewire.connector.v1.InvokeResponse.result:type_name -> casewire.connector.v1.Result
+	30, // 30: casewire.connector.v1.ConsumeRequest.open:type_name -> casewire.connector.v1.Open
+	31, // 31: casewire.connector.v1.ConsumeRequest.ack:type_name -> casewire.connector.v1.Ack
+	32, // 32: casewire.connector.v1.ConsumeRequest.stop:type_name -> casewire.connector.v1.Stop
+	33, // 33: casewire.connector.v1.ConsumeRequest.resolve:type_name -> casewire.connector.v1.Resolve
+	22, // 34: casewire.connector.v1.Open.call:type_name -> casewire.connector.v1.CallContext
+	3,  // 35: casewire.connector.v1.Open.mode:type_name -> casewire.connector.v1.ConsumeMode
+	34, // 36: casewire.connector.v1.Resolve.hints:type_name -> casewire.connector.v1.Hint
+	36, // 37: casewire.connector.v1.ConsumeResponse.batch:type_name -> casewire.connector.v1.Batch
+	37, // 38: casewire.connector.v1.ConsumeResponse.idle:type_name -> casewire.connector.v1.Idle
+	38, // 39: casewire.connector.v1.ConsumeResponse.outcome:type_name -> casewire.connector.v1.HintOutcome
+	40, // 40: casewire.connector.v1.Batch.events:type_name -> casewire.connector.v1.Event
+	39, // 41: casewire.connector.v1.Batch.rejected:type_name -> casewire.connector.v1.Rejected
+	50, // 42: casewire.connector.v1.Idle.next:type_name -> google.protobuf.Duration
+	40, // 43: casewire.connector.v1.HintOutcome.events:type_name -> casewire.connector.v1.Event
+	39, // 44: casewire.connector.v1.HintOutcome.rejected:type_name -> casewire.connector.v1.Rejected
+	49, // 45: casewire.connector.v1.Event.time:type_name -> google.protobuf.Timestamp
+	22, // 46: casewire.connector.v1.HandleWebhookRequest.call:type_name -> casewire.connector.v1.CallContext
+	46, // 47: casewire.connector.v1.HandleWebhookRequest.headers:type_name -> casewire.connector.v1.HandleWebhookRequest.HeadersEntry
+	47, // 48: casewire.connector.v1.HandleWebhookResponse.headers:type_name -> casewire.connector.v1.HandleWebhookResponse.HeadersEntry
+	40, // 49: casewire.connector.v1.HandleWebhookResponse.events:type_name -> casewire.connector.v1.Event
+	34, // 50: casewire.connector.v1.HandleWebhookResponse.hints:type_name -> casewire.connector.v1.Hint
+	48, // 51: casewire.connector.v1.HandleWebhookResponse.refused:type_name -> casewire.connector.v1.HandleWebhookResponse.RefusedEntry
+	50, // 52: casewire.connector.v1.DrainRequest.grace:type_name -> google.protobuf.Duration
+	4,  // 53: casewire.connector.v1.Failure.origin:type_name -> casewire.connector.v1.Origin
+	5,  // 54: casewire.connector.v1.Failure.side_effect:type_name -> casewire.connector.v1.SideEffect
+	7,  // 55: casewire.connector.v1.Connector.Describe:input_type -> casewire.connector.v1.DescribeRequest
+	14, // 56: casewire.connector.v1.Connector.Configure:input_type -> casewire.connector.v1.ConfigureRequest
+	19, // 57: casewire.connector.v1.Connector.Check:input_type -> casewire.connector.v1.CheckRequest
+	23, // 58: casewire.connector.v1.Connector.Invoke:input_type -> casewire.connector.v1.InvokeRequest
+	29, // 59: casewire.connector.v1.Connector.Consume:input_type -> casewire.connector.v1.ConsumeRequest
+	41, // 60: casewire.connector.v1.Connector.HandleWebhook:input_type -> casewire.connector.v1.HandleWebhookRequest
+	43, // 61: casewire.connector.v1.Connector.Drain:input_type -> casewire.connector.v1.DrainRequest
+	8,  // 62: casewire.connector.v1.Connector.Describe:output_type -> casewire.connector.v1.DescribeResponse
+	17, // 63: casewire.connector.v1.Connector.Configure:output_type -> casewire.connector.v1.ConfigureResponse
+	20, // 64: casewire.connector.v1.Connector.Check:output_type -> casewire.connector.v1.CheckResponse
+	24, // 65: casewire.connector.v1.Connector.Invoke:output_type -> casewire.connector.v1.InvokeResponse
+	35, // 66: casewire.connector.v1.Connector.Consume:output_type -> casewire.connector.v1.ConsumeResponse
+	42, // 67: casewire.connector.v1.Connector.HandleWebhook:output_type -> casewire.connector.v1.HandleWebhookResponse
+	44, // 68: casewire.connector.v1.Connector.Drain:output_type -> casewire.connector.v1.DrainResponse
+	62, // [62:69] is the sub-list for method output_type
+	55, // [55:62] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_casewire_connector_v1_connector_proto_init() }

@@ -84,6 +84,7 @@ func connections(file *config.File, secrets *config.Resolved) []host.Connection 
 	for i, c := range file.Connections {
 		conns[i] = host.Connection{
 			Name: c.Name, Connector: c.Connector, Tenant: c.Tenant, Poll: c.Poll, Config: secrets.Configs[c.Name],
+			Credential: c.Credential, Limit: host.Limit(c.Limit),
 		}
 	}
 	return conns

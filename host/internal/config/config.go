@@ -84,12 +84,19 @@ type Connection struct {
 	Name, Connector string
 	Tenant          string
 	Credential      string        // name of the credential, if any
+	Limit           Limit         // of the credential, or of the connection if it has none
 	Poll            time.Duration // zero: what the trigger says
 	// Config is JSON after the connector's config schema, with references where the secrets belong and the credential
 	// merged in under "credential". It may be shown to people.
 	Config json.RawMessage
 
 	tree any // Config with slots in place of references
+}
+
+// Limit says how hard vendors are driven.
+type Limit struct {
+	Concurrency int     // calls in flight; zero: no limit
+	PerSecond   float64 // calls begun; zero: no limit
 }
 
 // slot is the place of a secret.
@@ -158,6 +165,7 @@ func Load(path string, d Descriptors) (*File, diag.List) {
 	r := reader{
 		file: &File{Path: path, Log: Log{Format: "text"}}, root: root, dir: filepath.Dir(path), known: d, out: &out,
 		descriptors: map[string]*connectorv1.DescribeResponse{}, unsound: map[string]bool{},
+		limitOf: map[string]Limit{},
 	}
 	r.read()
 	out = unique(out)

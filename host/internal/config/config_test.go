@@ -142,10 +142,11 @@ const good = `
 store: { path: data/x.db }
 http: { listen: 0.0.0.0:8088, public_url: https://casewire.example/base/, operator_token: env:CASEWIRE_CONFIG_TOKEN }
 credentials:
-  entra: { tenant_id: t-1, client_id: c-1, client_secret: env:CASEWIRE_CONFIG_SECRET }
+  entra: { tenant_id: t-1, client_id: c-1, client_secret: env:CASEWIRE_CONFIG_SECRET, limit: { concurrency: 8, per_second: 2.5 } }
 connections:
   tickets:
     connector: tickets
+    limit: { per_second: 1 }
     config:
       base_url: https://tickets.example
       token: file:token
@@ -204,6 +205,9 @@ func TestLoad(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"alerts sentinel contoso entra 1m0s", "tickets tickets   0s"}, names); diff != "" {
 		t.Error(diff)
+	}
+	if a, b := f.Connections[0].Limit, f.Connections[1].Limit; a != (config.Limit{Concurrency: 8, PerSecond: 2.5}) || b != (config.Limit{PerSecond: 1}) {
+		t.Errorf("limits: %+v, %+v", a, b)
 	}
 	shown := map[string]any{
 		"push":       "manage",

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -75,9 +76,62 @@ func (r *reader) credentials() map[string]*yamldoc.Node {
 			r.out.Errorf(e.Value.Pos, path, "secrets in it are written env:NAME", "must be a map") // not shown: it may be the secret
 			continue
 		}
-		found[e.Key] = e.Value
+		r.limitOf[e.Key] = r.limit(e.Value.Get(limitKey), yamldoc.Join(path, limitKey))
+		found[e.Key] = without(e.Value, limitKey)
 	}
 	return found
+}
+
+// without is a map less one key, which is the host's and not the connector's.
+func without(n *yamldoc.Node, key string) *yamldoc.Node {
+	if n.Get(key) == nil {
+		return n
+	}
+	less := *n
+	less.Entries = slices.DeleteFunc(slices.Clone(n.Entries), func(e yamldoc.Entry) bool { return e.Key == key })
+	return &less
+}
+
+// limitKey is where a credential, or a connection without one, says how hard it may be driven.
+const limitKey = "limit"
+
+// Beyond these, a limit is a slip.
+const (
+	maxConcurrency = 1000
+	minPerSecond   = 0.001
+	maxPerSecond   = 10_000
+)
+
+func (r *reader) limit(n *yamldoc.Node, path string) (l Limit) {
+	if n == nil || n.IsNull() {
+		return l
+	}
+	if n.Kind == yamldoc.Map && len(n.Entries) == 0 {
+		r.out.Errorf(n.Pos, path, "write { concurrency: 8, per_second: 2 }", "limits nothing")
+		return l
+	}
+	if n.Kind != yamldoc.Map {
+		r.out.Errorf(n.Pos, path, "write { concurrency: 8, per_second: 2 }", "must be a map, not %s", n.Describe())
+		return l
+	}
+	r.keys(n, path, []string{"concurrency", "per_second"}, nil)
+	if v := n.Get("concurrency"); v != nil {
+		c, ok := v.Value.(int)
+		if v.Kind != yamldoc.Scalar || !ok || c < 1 || c > maxConcurrency {
+			r.out.Errorf(v.Pos, path+".concurrency", "write 8", "must be a whole number from 1 to %d, not %s", maxConcurrency, v.Describe())
+		} else {
+			l.Concurrency = c
+		}
+	}
+	if v := n.Get("per_second"); v != nil {
+		f, err := strconv.ParseFloat(v.Text, 64)
+		if v.Kind != yamldoc.Scalar || v.IsString() || err != nil || !(f >= minPerSecond && f <= maxPerSecond) {
+			r.out.Errorf(v.Pos, path+".per_second", "write 2.5", "must be a number from %v to %d, not %s", minPerSecond, maxPerSecond, v.Describe())
+		} else {
+			l.PerSecond = f
+		}
+	}
+	return l
 }
 
 func (r *reader) name(e yamldoc.Entry, path string) {
@@ -128,13 +182,21 @@ func (r *reader) connection(e yamldoc.Entry, credentials map[string]*yamldoc.Nod
 		credential = r.findCredential(v, path+".credential", c.Credential, credentials)
 		used[c.Credential] = true
 	}
+	switch v := n.Get(limitKey); {
+	case v != nil && c.Credential != "":
+		r.out.Errorf(v.Pos, path+"."+limitKey, "write it below credentials."+c.Credential, "what shares a credential shares its limit")
+	case v != nil:
+		c.Limit = r.limit(v, path+"."+limitKey)
+	default:
+		c.Limit = r.limitOf[c.Credential]
+	}
 	if desc != nil {
 		r.config(&c, n, desc, credential, path)
 	}
 	return c
 }
 
-var connectionKeys = []string{"connector", "credential", "tenant", "poll", "config"}
+var connectionKeys = []string{"connector", "credential", "tenant", "poll", "limit", "config"}
 
 func (r *reader) connectionKeys(n *yamldoc.Node, path string) {
 	for _, e := range n.Entries {

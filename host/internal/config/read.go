@@ -28,6 +28,7 @@ type reader struct {
 	out         *diag.List
 	descriptors map[string]*connectorv1.DescribeResponse // by connection, of those that are sound
 	unsound     map[string]bool                          // connectors of the file that have findings of their own
+	limitOf     map[string]Limit                         // by credential
 	broken      bool                                     // a connection could not be read: flows that use it would be blamed for it
 }
 

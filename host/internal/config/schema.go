@@ -75,7 +75,7 @@ const fileSchema = `{
 		},
 		"credentials": {
 			"type": "object", "description": "Credentials that connections share, by name",
-			"propertyNames": {"$ref": "#/$defs/name"}, "additionalProperties": {"type": "object"}
+			"propertyNames": {"$ref": "#/$defs/name"}, "additionalProperties": {"type": "object", "properties": {"limit": {"$ref": "#/$defs/limit"}}}
 		},
 		"connections": {
 			"type": "object", "description": "Accounts at vendors, by the names that flows use",
@@ -135,6 +135,14 @@ const fileSchema = `{
 		"paths": {"type": "array", "items": {"type": "string", "pattern": "^/"}},
 		"duration": {"type": ["string", "integer"], "description": "A duration such as 30s, 5m or 24h"},
 		"secret": {"type": "string", "pattern": "^(env|file|exec):", "description": "A secret: env:NAME, file:PATH or exec:COMMAND"},
+		"limit": {
+			"type": "object", "additionalProperties": false, "minProperties": 1,
+			"description": "How hard the vendor is driven, for each API that a credential is used at",
+			"properties": {
+				"concurrency": {"type": "integer", "minimum": 1, "maximum": 1000, "description": "Calls in flight"},
+				"per_second": {"type": "number", "minimum": 0.001, "maximum": 10000, "description": "Calls begun in a second"}
+			}
+		},
 		"connection": {
 			"type": "object", "additionalProperties": false, "required": ["connector"],
 			"properties": {
@@ -142,6 +150,7 @@ const fileSchema = `{
 				"credential": {"type": "string", "description": "Name of an entry below credentials"},
 				"tenant": {"type": "string", "description": "Whose connection it is"},
 				"poll": {"$ref": "#/$defs/duration", "description": "How often its triggers are polled"},
+				"limit": {"$ref": "#/$defs/limit"},
 				"config": {"type": "object"}
 			}
 		}

@@ -115,18 +115,18 @@ func (a *action) enter() (pass, error) {
 			a.r.t.cancel(errLost)
 			return pass{}, errGone
 		}
-		p, no, ok := e.gates.enter(a.s.Connection, time.Now())
+		p, no, ok := e.gates.enter(a.s.Connection, a.s.Action, time.Now())
 		if ok {
 			return p, nil
 		}
 		if time.Now().Add(no.wait).After(patience) || !e.sleep(a.r.t.ctx, no) {
-			e.gates.forgo(a.s.Connection, no, false)
+			e.gates.forgo(no, false)
 			now := time.Now()
 			a.rec.State, a.rec.NotBefore = store.StepWaiting, now.Add(patiently(no.wait, a.rec.Started, now))
 			a.rec.Error = fmt.Sprintf("connection %q is held back", a.s.Connection)
 			return pass{}, a.suspend(plugin.ClassUnavailable, nil)
 		}
-		e.gates.forgo(a.s.Connection, no, true)
+		e.gates.forgo(no, true)
 	}
 }
 

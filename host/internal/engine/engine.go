@@ -34,6 +34,7 @@ import (
 
 	"github.com/casewire/casewire/host/flow"
 	"github.com/casewire/casewire/host/store"
+	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
 )
 
@@ -231,6 +232,22 @@ func (e *Engine) Wake() {
 	case e.wake <- struct{}{}:
 	default:
 	}
+}
+
+// LimitsChanged says that Options.Limit gives other answers than before.
+func (e *Engine) LimitsChanged() { e.gates.renew() }
+
+// Heard tells the engine how a call ended that it did not make, such as a poll: what throttles one call throttles all that
+// share a limiter. Action is what was done, such as "poll alerts".
+func (e *Engine) Heard(connection, action string, err error) {
+	if err != nil {
+		e.gates.heard(connection, action, plugin.FromError(err), time.Now())
+	}
+}
+
+// PausedUntil says until when a throttled answer asked that such calls wait; the past or zero means that none did.
+func (e *Engine) PausedUntil(connection, action string) time.Time {
+	return e.gates.pausedUntil(connection, action)
 }
 
 // Active says how many runs are being executed.

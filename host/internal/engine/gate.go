@@ -44,8 +44,9 @@ type gates struct {
 type limiter struct {
 	Limit
 	inFlight int
-	next     time.Time // when the next call may begin, by PerSecond
-	paused   time.Time // a throttled answer asked for this
+	next     time.Time            // when the next call may begin, by PerSecond
+	paused   time.Time            // a throttled answer asked for this
+	actions  map[string]time.Time // likewise, for one action
 	// window is how many calls may be in flight while recovering from a throttled answer: it halves with each of them and
 	// grows by one with each success. Zero: no such limit.
 	window int
@@ -69,13 +70,7 @@ func (g *gates) init(limit func(string) Limit, obs Observer) {
 func (g *gates) of(connection string) *breaker {
 	b := g.breakers[connection]
 	if b == nil {
-		var l Limit
-		if g.limit != nil {
-			l = g.limit(connection)
-		}
-		if l.Name == "" {
-			l.Name = "connection " + connection
-		}
+		l := g.limitOf(connection)
 		if g.limiters[l.Name] == nil {
 			g.limiters[l.Name] = &limiter{Limit: l}
 		}
@@ -85,20 +80,59 @@ func (g *gates) of(connection string) *breaker {
 	return b
 }
 
+// renew asks again how hard connections may be driven. Calls in flight stay counted where they were.
+func (g *gates) renew() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	old := g.limiters
+	g.limiters = map[string]*limiter{}
+	for connection, b := range g.breakers {
+		l := g.limitOf(connection)
+		now := g.limiters[l.Name]
+		if now == nil {
+			if now = old[l.Name]; now == nil {
+				now = &limiter{}
+			}
+			now.Limit = l
+			g.limiters[l.Name] = now
+		}
+		if b.limiter != now {
+			b.limiter.callAll() // who waited there asks at the other
+			b.limiter = now
+		}
+	}
+	for _, l := range g.limiters {
+		l.callAll() // there may be more room now
+	}
+}
+
+func (g *gates) limitOf(connection string) Limit {
+	var l Limit
+	if g.limit != nil {
+		l = g.limit(connection)
+	}
+	if l.Name == "" {
+		l.Name = "connection " + connection
+	}
+	return l
+}
+
 // pass is the right to make one call; it must be given back with done.
 type pass struct {
-	connection string
-	probe      bool // the one call that an open breaker lets through
+	connection, action string
+	limiter            *limiter
+	probe              bool // the one call that an open breaker lets through
 }
 
 // refusal says when to ask again: after a while or, if turn is not nil, as soon as it is closed.
 type refusal struct {
-	wait time.Duration
-	turn chan struct{}
+	wait    time.Duration
+	turn    chan struct{}
+	limiter *limiter // where the turn is waited for
 }
 
 // enter asks to make a call now.
-func (g *gates) enter(connection string, now time.Time) (p pass, no refusal, ok bool) {
+func (g *gates) enter(connection, action string, now time.Time) (p pass, no refusal, ok bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	b := g.of(connection)
@@ -110,10 +144,12 @@ func (g *gates) enter(connection string, now time.Time) (p pass, no refusal, ok 
 		return p, refusal{wait: spread(breakerFirst)}, false
 	case now.Before(l.paused):
 		return p, refusal{wait: spread(l.paused.Sub(now))}, false
+	case now.Before(l.actions[action]):
+		return p, refusal{wait: spread(l.actions[action].Sub(now))}, false
 	case l.Concurrent > 0 && l.inFlight >= l.Concurrent, l.window > 0 && l.inFlight >= l.window:
 		turn := make(chan struct{})
 		l.queue = append(l.queue, turn)
-		return p, refusal{wait: spread(shortWait / 2), turn: turn}, false
+		return p, refusal{wait: spread(shortWait / 2), turn: turn, limiter: l}, false
 	case now.Before(l.next):
 		return p, refusal{wait: l.next.Sub(now)}, false
 	}
@@ -121,7 +157,7 @@ func (g *gates) enter(connection string, now time.Time) (p pass, no refusal, ok 
 		l.next = now.Add(time.Duration(float64(time.Second) / l.PerSecond))
 	}
 	l.inFlight++
-	p = pass{connection: connection, probe: !b.open.IsZero()}
+	p = pass{connection: connection, action: action, limiter: l, probe: !b.open.IsZero()}
 	b.probing = p.probe
 	return p, refusal{}, true
 }
@@ -130,23 +166,66 @@ func (g *gates) enter(connection string, now time.Time) (p pass, no refusal, ok 
 // host itself, so that it says nothing about the other side.
 func (g *gates) done(p pass, err *plugin.Error, ended bool, now time.Time) {
 	g.mu.Lock()
-	b := g.of(p.connection)
-	l := b.limiter
+	b, l := g.of(p.connection), p.limiter
 	l.inFlight--
 	l.callNext()
 	if p.probe {
 		b.probing = false
 	}
 	why, until := "", time.Time{}
+	if ended {
+		why, until = g.learn(b, l, p, err, now)
+	}
+	g.mu.Unlock()
+	if why != "" {
+		g.obs.ConnectionPaused(p.connection, why, until)
+	}
+}
+
+// heard takes what a call that went another way, such as a poll, says about a connection. Whoever throttles one throttles
+// all that share its limiter.
+func (g *gates) heard(connection, action string, err *plugin.Error, now time.Time) {
+	if err == nil || baseClass(err) != plugin.ClassThrottled {
+		return
+	}
+	g.mu.Lock()
+	b := g.of(connection)
+	why, until := g.learn(b, b.limiter, pass{connection: connection, action: action, limiter: b.limiter}, err, now)
+	g.mu.Unlock()
+	if why != "" {
+		g.obs.ConnectionPaused(connection, why, until)
+	}
+}
+
+// pausedUntil says when a call that goes another way may begin.
+func (g *gates) pausedUntil(connection, action string) time.Time {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	l := g.of(connection).limiter
+	return later(l.paused, l.actions[action])
+}
+
+// learn draws the conclusions from how a call ended.
+func (g *gates) learn(b *breaker, l *limiter, p pass, err *plugin.Error, now time.Time) (why string, until time.Time) {
 	switch {
-	case !ended:
 	case err != nil && baseClass(err) == plugin.ClassThrottled:
 		b.closed() // whoever throttles is alive
-		l.window = max(1, min(l.inFlight+1, cmpWindow(l.window))/2)
+		scope := err.Meta[plugin.MetaThrottleScope]
+		if scope == plugin.ScopeObject {
+			break // others are not meant
+		}
 		if err.RetryAfter > 0 {
 			why, until = "throttled", now.Add(min(err.RetryAfter, longestRetryAfter))
-			l.paused = later(l.paused, until)
 		}
+		if scope == plugin.ScopeAction {
+			if l.actions == nil {
+				l.actions = map[string]time.Time{}
+			}
+			l.actions[p.action] = later(l.actions[p.action], until)
+			break
+		}
+		l.window = max(1, min(l.inFlight+1, cmpWindow(l.window))/2)
+		l.paused = later(l.paused, until)
 	case err != nil && isDown(err) && !p.probe && !b.open.IsZero():
 		// It began before the breaker opened. A crash fails all that is in flight at once; that is one outage, not many.
 	case err != nil && isDown(err):
@@ -165,24 +244,20 @@ func (g *gates) done(p pass, err *plugin.Error, ended bool, now time.Time) {
 			l.callNext() // the window is one wider
 		}
 	}
-	g.mu.Unlock()
-	if why != "" {
-		g.obs.ConnectionPaused(p.connection, why, until)
-	}
+	return why, until
 }
 
 // forgo ends the wait for a turn. again says that its owner asks anew; otherwise a turn that came goes to the next.
-func (g *gates) forgo(connection string, no refusal, again bool) {
+func (g *gates) forgo(no refusal, again bool) {
 	if no.turn == nil {
 		return
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	l := g.of(connection).limiter
-	if i := slices.Index(l.queue, no.turn); i >= 0 {
-		l.queue = slices.Delete(l.queue, i, i+1)
+	if i := slices.Index(no.limiter.queue, no.turn); i >= 0 {
+		no.limiter.queue = slices.Delete(no.limiter.queue, i, i+1)
 	} else if !again {
-		l.callNext()
+		no.limiter.callNext()
 	}
 }
 
@@ -213,6 +288,13 @@ func (l *limiter) callNext() {
 		close(l.queue[0])
 		l.queue = slices.Delete(l.queue, 0, 1)
 	}
+}
+
+func (l *limiter) callAll() {
+	for _, turn := range l.queue {
+		close(turn)
+	}
+	l.queue = nil
 }
 
 func (b *breaker) closed() { b.failures, b.pause, b.open = 0, 0, time.Time{} }

@@ -23,14 +23,14 @@ func newGates(limit Limit) *gates {
 
 func (g *gates) try(t *testing.T, want bool) pass {
 	t.Helper()
-	p, no, ok := g.enter("c", time.Now())
+	p, no, ok := g.enter("c", "act", time.Now())
 	if ok != want {
 		t.Fatalf("enter: %v, want %v (%+v)", ok, want, no)
 	}
 	if !ok && no.wait <= 0 {
 		t.Fatalf("refused without a wait: %+v", no)
 	}
-	g.forgo("c", no, false)
+	g.forgo(no, false)
 	return p
 }
 
@@ -52,7 +52,7 @@ func TestBreaker(t *testing.T) {
 		for range 8 { // each failed probe doubles the pause, up to a minute
 			began := time.Now()
 			for {
-				if _, no, ok := g.enter("c", time.Now()); !ok {
+				if _, no, ok := g.enter("c", "act", time.Now()); !ok {
 					<-time.After(no.wait)
 					continue
 				}
@@ -60,7 +60,7 @@ func TestBreaker(t *testing.T) {
 			}
 			last = time.Since(began)
 			g.try(t, false) // one probe at a time
-			fail(pass{connection: "c", probe: true})
+			fail(pass{connection: "c", limiter: g.of("c").limiter, probe: true})
 		}
 		if last < breakerLongest || last > 2*breakerLongest {
 			t.Errorf("the last pause was %s", last)
@@ -88,7 +88,7 @@ func TestThrottledPauseAndRecovery(t *testing.T) {
 		slow := broken(codes.ResourceExhausted, plugin.EffectNone)
 		slow.RetryAfter = 10 * time.Second
 		g.done(g.try(t, true), slow, true, time.Now())
-		if _, _, ok := g.enter("sister", time.Now()); ok {
+		if _, _, ok := g.enter("sister", "act", time.Now()); ok {
 			t.Error("another connection with the same credential goes on")
 		}
 		<-time.After(9 * time.Second)
@@ -106,6 +106,72 @@ func TestThrottledPauseAndRecovery(t *testing.T) {
 		}
 		for range 2 * fullyOpen {
 			g.try(t, true) // no window any more
+		}
+	})
+}
+
+func TestThrottleScopes(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		g := newGates(Limit{Name: "credential"})
+		slow := func(scope string) *plugin.Error {
+			e := broken(codes.ResourceExhausted, plugin.EffectNone)
+			e.RetryAfter, e.Meta = 10*time.Second, map[string]string{plugin.MetaThrottleScope: scope}
+			return e
+		}
+		g.done(g.try(t, true), slow(plugin.ScopeObject), true, time.Now())
+		g.done(g.try(t, true), slow(plugin.ScopeAction), true, time.Now())
+		g.try(t, false)
+		p, _, ok := g.enter("sister", "other", time.Now())
+		if !ok {
+			t.Fatal("another action is held back")
+		}
+		g.done(p, nil, true, time.Now())
+		if _, _, ok := g.enter("sister", "act", time.Now()); ok {
+			t.Error("the same action of a sister goes on")
+		}
+		// What a poll is told holds for calls, and the other way round.
+		g.heard("sister", "poll", slow(""), time.Now())
+		if until := g.pausedUntil("c", "poll"); until != time.Now().Add(10*time.Second) {
+			t.Errorf("paused until %v", until)
+		}
+		if _, _, ok := g.enter("c", "other", time.Now()); ok {
+			t.Error("a call goes on after a throttled poll")
+		}
+		g.heard("sister", "poll", broken(codes.Unavailable, plugin.EffectNone), time.Now())
+		g.heard("sister", "poll", nil, time.Now())
+		<-time.After(11 * time.Second)
+		g.try(t, true)
+	})
+}
+
+// A limit that changes while calls are in flight holds from the next call on.
+func TestLimitsRenewed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var g gates
+		limits := map[string]Limit{"c": {Name: "x", Concurrent: 1}, "d": {Name: "x", Concurrent: 1}}
+		g.init(func(c string) Limit { return limits[c] }, Unobserved{})
+		held := g.try(t, true)
+		_, no, ok := g.enter("d", "act", time.Now())
+		if ok {
+			t.Fatal("two at once")
+		}
+		limits = map[string]Limit{"c": {Name: "x", Concurrent: 2}, "d": {Name: "y"}}
+		g.renew()
+		<-no.turn // whoever waited asks again
+		g.forgo(no, true)
+		for range 5 { // in a limiter of its own
+			if _, _, ok := g.enter("d", "act", time.Now()); !ok {
+				t.Fatal("the other one is still held back")
+			}
+		}
+		second := g.try(t, true)
+		g.try(t, false)
+		g.done(held, nil, true, time.Now())
+		g.done(second, nil, true, time.Now())
+		if l := g.of("c").limiter; l.inFlight != 0 || len(l.queue) != 0 {
+			t.Errorf("left behind: %+v", l)
 		}
 	})
 }
