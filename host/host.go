@@ -33,7 +33,7 @@ type Host struct {
 	counters *counters
 	probes   probes
 	limits   atomic.Pointer[map[string]engine.Limit] // by connection
-	acks    atomic.Int64 // webhooks in work
+	acks     atomic.Int64                            // webhooks in work
 
 	conns   atomic.Pointer[[]Connection] // in force
 	reloads atomic.Pointer[Reloads]

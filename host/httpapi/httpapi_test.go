@@ -153,7 +153,7 @@ func (a *api) settled() *api {
 		}
 		counted := a.host.Metrics() // a moment after the store
 		polled := slices.ContainsFunc(counted.Calls, func(c host.CallMetric) bool { return c.Action == "poll alerts" })
-		if s.Runs[store.RunSucceeded] == 1 && s.DeadLetters == 2 && polled && len(counted.Runs) == 1 {
+		if s.Runs[store.RunSucceeded] == 1 && s.DeadLetters == 2 && polled && len(counted.Runs) == 2 {
 			return a
 		}
 		select {
