@@ -192,9 +192,12 @@ func (s *Server) mint(app *App, audience, who, claims string) object {
 	}
 	switch {
 	case who != "":
-		says["upn"], says["idtyp"], says["scp"] = who, "user", strings.Join(app.Roles, " ")
-	case app.Roles != nil:
-		says["roles"], says["idtyp"] = app.Roles, "app"
+		says["upn"], says["idtyp"], says["scp"] = who, "user", strings.Join(app.roles(), " ")
+	default:
+		says["idtyp"] = "app"
+		if roles := app.roles(); len(roles) > 0 {
+			says["roles"] = roles
+		}
 	}
 	value := unsigned(says)
 	s.tokens.mu.Lock()
@@ -208,6 +211,14 @@ func (s *Server) mint(app *App, audience, who, claims string) object {
 	s.tokens.mu.Unlock()
 	life := int(s.opt.TokenLife / time.Second)
 	return object{"token_type": "Bearer", "expires_in": life, "ext_expires_in": life, "access_token": value}
+}
+
+// roles are what a token says that an app may do.
+func (a *App) roles() []string {
+	if a.Roles != nil {
+		return a.Roles
+	}
+	return []string{RoleAlertReadWrite, RoleIncidentReadWrite, RoleHuntingRead, RoleLogsRead, RoleApplicationRead}
 }
 
 // unsigned makes a JWT whose signature is noise: nobody but the fake's own APIs judges it, and they look it up.

@@ -20,12 +20,19 @@ const (
 	RouteDeviceCode = "entra.devicecode"
 	RouteAuthorize  = "entra.authorize"
 	RouteIdentity   = "entra.identity"
+
+	RouteApplications = "graph.applications.list"
 )
+
+// RoleApplicationRead lets an app read registrations, its own among them.
+const RoleApplicationRead = "Application.Read.All"
 
 var (
 	rDeviceCode = fakekit.Route{Name: RouteDeviceCode}
 	rAuthorize  = fakekit.Route{Name: RouteAuthorize}
 	rIdentity   = fakekit.Route{Name: RouteIdentity}
+
+	rApplications = fakekit.Route{Name: RouteApplications}
 )
 
 // EntraOptions configure what the authority does besides client credentials.
@@ -126,6 +133,8 @@ func (s *Server) routeEntra(method string, p []string) (fakekit.Route, string, f
 		return rIdentity, "", s.appService, true
 	case path == "arc/token" && method == http.MethodGet:
 		return rIdentity, "", s.arc, true
+	case path == "v1.0/applications" && method == http.MethodGet:
+		return rApplications, "", s.listApplications, true
 	case len(p) != 4 || p[1] != "oauth2" || p[2] != "v2.0":
 	case p[3] == "devicecode" && method == http.MethodPost:
 		return rDeviceCode, p[0], s.deviceCode, true
@@ -141,6 +150,26 @@ func (s *Server) findApp(id string) *App {
 		return nil
 	}
 	return &s.opt.Apps[i]
+}
+
+// listApplications tells of one registration, by $filter=appId eq '…'.
+func (s *Server) listApplications(c *fakekit.Call) fakekit.Reply {
+	if app, refusal := s.allow(c, RoleApplicationRead, "Application.ReadWrite.All"); app == nil {
+		return refusal
+	}
+	id, ok := strings.CutPrefix(c.R.URL.Query().Get("$filter"), "appId eq '")
+	if id, ok = strings.CutSuffix(id, "'"); !ok {
+		return graphError(http.StatusBadRequest, "Request_UnsupportedQuery", "Unsupported or invalid query filter clause.")
+	}
+	value := []object{}
+	if app := s.findApp(id); app != nil {
+		secrets := []object{{"hint": "zzz", "endDateTime": s.opt.Now().AddDate(5, 0, 0).UTC().Format(time.RFC3339), "displayName": "another"}}
+		if len(app.Secret) >= 3 && !app.SecretEnds.IsZero() {
+			secrets = append(secrets, object{"hint": app.Secret[:3], "endDateTime": app.SecretEnds.UTC().Format(time.RFC3339), "displayName": nil, "secretText": nil})
+		}
+		value = append(value, object{"appId": app.ClientID, "passwordCredentials": secrets})
+	}
+	return fakekit.JSON(http.StatusOK, object{"value": value})
 }
 
 func (s *Server) isPublic(app *App) bool {

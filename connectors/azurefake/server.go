@@ -59,6 +59,8 @@ type App struct {
 	ClientID      string
 	Secret        string // empty: no secret is registered
 	SecretExpired bool
+	// SecretEnds is when the secret ends, for apps that ask: zero is not known.
+	SecretEnds time.Time
 	// Certificates are the DER forms of the X.509 certificates whose keys may sign client assertions.
 	Certificates [][]byte
 	// Federated credentials accept assertions of other issuers. Their signature is not checked: the fake does not

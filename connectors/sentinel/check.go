@@ -1,6 +1,7 @@
 package sentinel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -11,13 +12,24 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/casewire/casewire/connectors/internal/azure"
 	"github.com/casewire/casewire/sdk"
 	"github.com/casewire/casewire/sdk/rest"
 )
 
 // check probes the connection.
 func (c *Client) check(ctx context.Context) []sdk.Probe {
-	probes := c.checkReads(ctx)
+	probes := c.session.Check(ctx, azure.Need{
+		API: graphName, Scope: cmp.Or(c.cfg.GraphScope, azure.Scope(c.cfg.GraphURL)),
+		Permissions: []azure.Permission{
+			{AnyOf: []string{"SecurityAlert.Read.All", "SecurityAlert.ReadWrite.All"}, For: "read alerts"},
+			{AnyOf: []string{"SecurityAlert.ReadWrite.All"}, For: "write to alerts", Optional: true},
+			{AnyOf: []string{"SecurityIncident.Read.All", "SecurityIncident.ReadWrite.All"}, For: "read incidents", Optional: true},
+			{AnyOf: []string{"SecurityIncident.ReadWrite.All"}, For: "write to incidents", Optional: true},
+			{AnyOf: []string{"ThreatHunting.Read.All"}, For: "run hunting queries", Optional: true},
+		},
+	})
+	probes = append(probes, c.checkReads(ctx)...)
 	probes = append(probes, c.checkPush(ctx)...)
 	return probes
 }

@@ -50,6 +50,7 @@ type Client struct {
 	cfg         Config
 	env         sdk.Env
 	api         *rest.Client
+	session     *azure.Session
 	hunting     *rest.Client // the same API with the patience that queries need
 	tenant      string
 	graphHost   string
@@ -96,6 +97,7 @@ func Connector() *sdk.Connector {
 	})
 	addAlertActions(c)
 	addIncidentActions(c)
+	azure.SignIn(c, func(c *Client) *azure.Session { return c.session })
 	sdk.OnCheck(c, (*Client).check)
 	return c
 }
@@ -128,6 +130,7 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.session = session
 	c.api, err = session.Client(azure.API{
 		Name: graphName, URL: c.cfg.GraphURL, Field: "graph_url", Scope: cfg.GraphScope,
 		// Without it, newer enum members arrive as unknownFutureValue.

@@ -25,6 +25,8 @@ func (a Access) Cloud() Cloud { return a.Credential.endpoints() }
 type Session struct {
 	Tokens    *Tokens
 	Transport *http.Transport
+
+	graph *rest.Client // the connection's own, if it has one
 }
 
 // Open checks the access and prepares it; nothing is sent. Errors are of the configuration and name the property.
@@ -52,6 +54,14 @@ type API struct {
 
 // Client makes the client of an endpoint, with the session's credential.
 func (s *Session) Client(api API) (*rest.Client, error) {
+	c, err := s.client(api)
+	if err == nil && api.Name == GraphName && s.graph == nil {
+		s.graph = c
+	}
+	return c, err
+}
+
+func (s *Session) client(api API) (*rest.Client, error) {
 	auth := s.Tokens.Authorizer(cmp.Or(api.Scope, Scope(api.URL)))
 	o := api.Options
 	o.BaseURL, o.API, o.Transport = api.URL, api.Name, s.Transport
@@ -62,6 +72,10 @@ func (s *Session) Client(api API) (*rest.Client, error) {
 	}
 	return rest.New(o)
 }
+
+// GraphName is what Microsoft Graph is called in errors; Session.Check looks at the app's registration through the API of
+// this name.
+const GraphName = "Microsoft Graph"
 
 // Egress lists what a connector has to declare: its endpoints in every cloud, the authorities of every cloud, and what
 // the configuration puts in their place. Fields are properties with base URLs, such as "graph_url".
