@@ -22,7 +22,7 @@ func (c *Client) Check(ctx context.Context) []sdk.Probe {
 	probes := []sdk.Probe{c.probe("reachable", err, "Jira "+strings.TrimSpace(info.DeploymentType+" "+info.Version), "check base_url, DNS and the way out of this network")}
 	var e *sdk.Error
 	if err != nil && !(errors.As(err, &e) && e.HTTPStatus != 0 && e.HTTPStatus < 500) {
-		return append(probes, skipped("credential", "project", "issue_type", "priorities")...)
+		return append(probes, skipped("credential", "project", "permissions", "issue_type", "priorities")...)
 	}
 	if want := c.cfg.Deployment; err == nil && info.DeploymentType != "" && (want == "cloud" || want == "datacenter") &&
 		(want == "cloud") != strings.EqualFold(info.DeploymentType, "Cloud") {
@@ -36,7 +36,7 @@ func (c *Client) Check(ctx context.Context) []sdk.Probe {
 	err = c.do(ctx, &request{verb: "read own account", method: http.MethodGet, path: "rest/api/2/myself"}, &me)
 	probes = append(probes, c.probe("credential", err, "signed in as "+me.DisplayName+" by "+c.kind, "renew the credential"))
 	if err != nil {
-		return append(probes, skipped("project", "issue_type", "priorities")...)
+		return append(probes, skipped("project", "permissions", "issue_type", "priorities")...)
 	}
 	var project struct {
 		Name string `json:"name"`
@@ -45,9 +45,69 @@ func (c *Client) Check(ctx context.Context) []sdk.Probe {
 	probes = append(probes, c.probe("project", err, c.cfg.Project+" "+project.Name,
 		"check project, and give the account Browse Projects and Create Issues in it"))
 	if err != nil {
-		return append(probes, skipped("issue_type", "priorities")...)
+		return append(probes, skipped("permissions", "issue_type", "priorities")...)
 	}
-	return append(probes, c.checkCreate(ctx)...)
+	return append(append(probes, c.checkPermissions(ctx)), c.checkCreate(ctx)...)
+}
+
+// permissions are what the actions need in the project, and which of them. The first ones are needed by every case.
+var permissions = []struct{ key, name, use string }{
+	{"BROWSE_PROJECTS", "Browse Projects", ""},
+	{"CREATE_ISSUES", "Create Issues", ""},
+	{"EDIT_ISSUES", "Edit Issues", ""},
+	{"ADD_COMMENTS", "Add Comments", ""},
+	{"TRANSITION_ISSUES", "Transition Issues", "issue.transition and on_existing: reopen"},
+	{"CREATE_ATTACHMENTS", "Create Attachments", "issue.attach"},
+	{"LINK_ISSUES", "Link Issues", "issue.link and issue.remote_link"},
+	{"ASSIGN_ISSUES", "Assign Issues", "issue.update with assignee"},
+}
+
+// checkPermissions asks which permissions the account has in the project: without one that every case needs it fails,
+// without one that only some action needs it warns.
+func (c *Client) checkPermissions(ctx context.Context) sdk.Probe {
+	ask := make([]string, 0, len(permissions)+1)
+	for _, p := range permissions {
+		ask = append(ask, p.key)
+	}
+	wanted := slices.Clone(permissions)
+	if !c.cfg.NotifyUsers {
+		ask = append(ask, "ADMINISTER_PROJECTS")
+		wanted = append(wanted, struct{ key, name, use string }{"ADMINISTER_PROJECTS", "Administer Projects", "notify_users: false"})
+	}
+	var answer struct {
+		Permissions map[string]struct {
+			Have bool `json:"havePermission"`
+		} `json:"permissions"`
+	}
+	q := url.Values{"projectKey": {c.cfg.Project}, "permissions": {strings.Join(ask, ",")}}
+	if digits(c.cfg.Project) {
+		q = url.Values{"projectId": {c.cfg.Project}, "permissions": {strings.Join(ask, ",")}}
+	}
+	err := c.do(ctx, &request{verb: "read own permissions in", noun: c.cfg.Project, method: http.MethodGet, path: "rest/api/2/mypermissions?" + q.Encode()}, &answer)
+	out := c.probe("permissions", err, "all that the actions need", "")
+	if err != nil {
+		return out
+	}
+	var lacking []string
+	for _, p := range wanted {
+		if answer.Permissions[p.key].Have {
+			continue
+		}
+		if p.use == "" {
+			out.Status = sdk.ProbeFailed
+			lacking = append(lacking, p.name)
+			continue
+		}
+		if out.Status != sdk.ProbeFailed {
+			out.Status = sdk.ProbeWarning
+		}
+		lacking = append(lacking, p.name+" (for "+p.use+")")
+	}
+	if len(lacking) > 0 {
+		out.Summary = "the account lacks " + strings.Join(lacking, ", ")
+		out.Remedy = "grant them in the permission scheme of project " + c.cfg.Project + ", best by a project role"
+	}
+	return out
 }
 
 // checkCreate holds issue type, priorities and fields against what the project takes.

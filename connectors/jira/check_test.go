@@ -11,24 +11,26 @@ import (
 )
 
 const (
-	routeInfo    = "GET /rest/api/2/serverInfo"
-	routeMyself  = "GET /rest/api/2/myself"
-	routeProject = "GET /rest/api/2/project/SOC"
-	routeTypes   = "GET /rest/api/2/issue/createmeta/SOC/issuetypes"
-	routeFields  = "GET /rest/api/2/issue/createmeta/SOC/issuetypes/10007"
-	fieldsAll    = `{"fieldId":"summary","name":"Summary","required":true},{"fieldId":"description","name":"Description"},{"fieldId":"labels","name":"Labels"}`
-	allowed      = `"allowedValues":[{"id":"1","name":"Highest"},{"id":"2","name":"High"},{"id":"3","name":"Medium"},{"id":"4","name":"Low"},{"id":"5","name":"Lowest"}]`
+	routeInfo        = "GET /rest/api/2/serverInfo"
+	routeMyself      = "GET /rest/api/2/myself"
+	routeProject     = "GET /rest/api/2/project/SOC"
+	routeTypes       = "GET /rest/api/2/issue/createmeta/SOC/issuetypes"
+	routePermissions = "GET /rest/api/2/mypermissions"
+	routeFields      = "GET /rest/api/2/issue/createmeta/SOC/issuetypes/10007"
+	fieldsAll        = `{"fieldId":"summary","name":"Summary","required":true},{"fieldId":"description","name":"Description"},{"fieldId":"labels","name":"Labels"}`
+	allowed          = `"allowedValues":[{"id":"1","name":"Highest"},{"id":"2","name":"High"},{"id":"3","name":"Medium"},{"id":"4","name":"Low"},{"id":"5","name":"Lowest"}]`
 )
 
 func TestCheckNamesWhatIsWrong(t *testing.T) {
 	t.Parallel()
 	healthy := func() map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{
-			routeInfo:    answer(200, `{"deploymentType":"Cloud","version":"1001.0.0"}`),
-			routeMyself:  answer(200, `{"displayName":"Casewire"}`),
-			routeProject: answer(200, `{"key":"SOC","name":"Security"}`),
-			routeTypes:   answer(200, `{"total":1,"issueTypes":[{"id":"10007","name":"Task"}]}`),
-			routeFields:  answer(200, `{"total":4,"fields":[`+fieldsAll+`,{"fieldId":"priority",`+allowed+`}]}`),
+			routeInfo:        answer(200, `{"deploymentType":"Cloud","version":"1001.0.0"}`),
+			routeMyself:      answer(200, `{"displayName":"Casewire"}`),
+			routeProject:     answer(200, `{"key":"SOC","name":"Security"}`),
+			routePermissions: answer(200, `{"permissions":{`+granted("BROWSE_PROJECTS", "CREATE_ISSUES", "EDIT_ISSUES", "ADD_COMMENTS", "TRANSITION_ISSUES", "CREATE_ATTACHMENTS", "LINK_ISSUES", "ASSIGN_ISSUES")+`}}`),
+			routeTypes:       answer(200, `{"total":1,"issueTypes":[{"id":"10007","name":"Task"}]}`),
+			routeFields:      answer(200, `{"total":4,"fields":[`+fieldsAll+`,{"fieldId":"priority",`+allowed+`}]}`),
 		}
 	}
 	ok, failed, skipped, warning := sdk.ProbeOK, sdk.ProbeFailed, sdk.ProbeSkipped, sdk.ProbeWarning
@@ -39,28 +41,33 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 		want   []sdk.ProbeStatus
 		says   string
 	}{
-		"healthy":      {want: []sdk.ProbeStatus{ok, ok, ok, ok, ok}, says: "signed in as Casewire by API token"},
-		"down":         {route: routeInfo, answer: answer(503, ""), want: []sdk.ProbeStatus{failed, skipped, skipped, skipped, skipped}, says: "check base_url"},
-		"deployment":   {change: func(c *Config) { c.Deployment = "datacenter" }, want: []sdk.ProbeStatus{failed, ok, ok, ok, ok}, says: "set deployment to auto"},
-		"bad token":    {route: routeMyself, answer: answer(401, ""), want: []sdk.ProbeStatus{ok, failed, skipped, skipped, skipped}, says: "credential is refused"},
-		"no project":   {route: routeProject, answer: answer(404, ""), want: []sdk.ProbeStatus{ok, ok, failed, skipped, skipped}, says: "Browse Projects"},
-		"old jira":     {route: routeTypes, answer: answer(404, ""), want: []sdk.ProbeStatus{ok, ok, ok, skipped, skipped}},
-		"no such type": {change: func(c *Config) { c.IssueType = "Alarm" }, want: []sdk.ProbeStatus{ok, ok, ok, failed, skipped}, says: "one of: Task"},
+		"healthy":        {want: []sdk.ProbeStatus{ok, ok, ok, ok, ok, ok}, says: "signed in as Casewire by API token"},
+		"down":           {route: routeInfo, answer: answer(503, ""), want: []sdk.ProbeStatus{failed, skipped, skipped, skipped, skipped, skipped}, says: "check base_url"},
+		"deployment":     {change: func(c *Config) { c.Deployment = "datacenter" }, want: []sdk.ProbeStatus{failed, ok, ok, ok, ok, ok}, says: "set deployment to auto"},
+		"bad token":      {route: routeMyself, answer: answer(401, ""), want: []sdk.ProbeStatus{ok, failed, skipped, skipped, skipped, skipped}, says: "credential is refused"},
+		"no project":     {route: routeProject, answer: answer(404, ""), want: []sdk.ProbeStatus{ok, ok, failed, skipped, skipped, skipped}, says: "Browse Projects"},
+		"old jira":       {route: routeTypes, answer: answer(404, ""), want: []sdk.ProbeStatus{ok, ok, ok, ok, skipped, skipped}},
+		"may not create": {route: routePermissions, answer: answer(200, `{"permissions":{`+granted("BROWSE_PROJECTS", "EDIT_ISSUES", "ADD_COMMENTS")+`}}`), want: []sdk.ProbeStatus{ok, ok, ok, failed, ok, ok}, says: "lacks Create Issues, Transition Issues (for issue.transition"},
+		"may not attach": {
+			route: routePermissions, answer: answer(200, `{"permissions":{`+granted("BROWSE_PROJECTS", "CREATE_ISSUES", "EDIT_ISSUES", "ADD_COMMENTS", "TRANSITION_ISSUES", "LINK_ISSUES", "ASSIGN_ISSUES")+`}}`),
+			want: []sdk.ProbeStatus{ok, ok, ok, warning, ok, ok}, says: "lacks Create Attachments (for issue.attach)",
+		},
+		"no such type": {change: func(c *Config) { c.IssueType = "Alarm" }, want: []sdk.ProbeStatus{ok, ok, ok, ok, failed, skipped}, says: "one of: Task"},
 		"no labels": {
 			route: routeFields, answer: answer(200, `{"values":[{"fieldId":"summary"},{"fieldId":"description"},{"fieldId":"priority",`+allowed+`}]}`),
-			want: []sdk.ProbeStatus{ok, ok, ok, failed, ok}, says: "lacks labels",
+			want: []sdk.ProbeStatus{ok, ok, ok, ok, failed, ok}, says: "lacks labels",
 		},
 		"demanding screen": {
 			route: routeFields, answer: answer(200, `{"fields":[`+fieldsAll+`,{"fieldId":"priority",`+allowed+`},{"fieldId":"customfield_1","name":"Team","required":true}]}`),
-			want: []sdk.ProbeStatus{ok, ok, ok, warning, ok}, says: "customfield_1 (Team)",
+			want: []sdk.ProbeStatus{ok, ok, ok, ok, warning, ok}, says: "customfield_1 (Team)",
 		},
 		"other priorities": {
 			route: routeFields, answer: answer(200, `{"fields":[`+fieldsAll+`,{"fieldId":"priority","allowedValues":[{"id":"1","name":"P1"},{"id":"2","name":"Medium"}]}]}`),
-			want: []sdk.ProbeStatus{ok, ok, ok, ok, failed}, says: "P1, Medium",
+			want: []sdk.ProbeStatus{ok, ok, ok, ok, ok, failed}, says: "P1, Medium",
 		},
 		"no priorities": {
 			route: routeFields, answer: answer(200, `{"fields":[`+fieldsAll+`]}`),
-			want: []sdk.ProbeStatus{ok, ok, ok, ok, failed}, says: "lacks priority",
+			want: []sdk.ProbeStatus{ok, ok, ok, ok, ok, failed}, says: "lacks priority",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -92,4 +99,13 @@ func TestCheckNamesWhatIsWrong(t *testing.T) {
 			}
 		})
 	}
+}
+
+// granted is the members of an answer in which the account has these permissions.
+func granted(keys ...string) string {
+	out := make([]string, 0, len(keys))
+	for _, k := range keys {
+		out = append(out, `"`+k+`":{"key":"`+k+`","havePermission":true}`)
+	}
+	return strings.Join(out, ",")
 }

@@ -3,6 +3,7 @@ package jira
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
@@ -37,7 +38,11 @@ func fakeJira(t *testing.T, o jirafake.Options, change ...func(*Config)) (*jiraf
 	t.Helper()
 	o.NoIssueLimit = true
 	fake := jirafake.New(o)
-	srv := httptest.NewServer(fake)
+	var handler http.Handler = fake
+	if !o.DataCenter {
+		handler = judged(t, fake)
+	}
+	srv := httptest.NewServer(handler)
 	t.Cleanup(func() { srv.Close(); fake.Close() })
 	cfg := testConfig(srv.URL)
 	cfg.Deployment, cfg.Email = "auto", fake.User().Email

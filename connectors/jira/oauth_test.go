@@ -18,7 +18,7 @@ import (
 func oauthJira(t *testing.T) (*jirafake.Server, Config) {
 	t.Helper()
 	fake := jirafake.New(jirafake.Options{NoIssueLimit: true})
-	srv := httptest.NewServer(fake)
+	srv := httptest.NewServer(judged(t, fake))
 	t.Cleanup(func() { srv.Close(); fake.Close() })
 	id, secret, refresh := fake.Authorize()
 	return fake, Config{

@@ -111,6 +111,40 @@ func (s *Server) addComment(c *fakekit.Call, u *User) fakekit.Reply {
 	return fakekit.JSON(http.StatusCreated, s.showComment(iss, added, wants(c.R, "properties")))
 }
 
+// editComment changes a comment's body; its properties are replaced if they are given.
+func (s *Server) editComment(c *fakekit.Call, _ *User) fakekit.Reply {
+	obj, refusal, ok := bodyObject(c.R)
+	if !ok {
+		return refusal
+	}
+	body, isText := text(obj["body"])
+	var props []property
+	switch {
+	case !isText || strings.TrimSpace(body) == "":
+		return failure(http.StatusBadRequest, "", map[string]string{"comment": "Comment body can not be empty!"})
+	case length(body) > maxText:
+		return failure(http.StatusBadRequest, "", map[string]string{"comment": "The entered text is too long. It exceeds the allowed limit of 32,767 characters."})
+	case len(obj["properties"]) > 0 && json.Unmarshal(obj["properties"], &props) != nil:
+		return unreadable("'properties' must be an array.")
+	}
+	iss, refusal := s.write(c.Args[0])
+	if iss == nil {
+		return refusal
+	}
+	defer s.mu.Unlock()
+	for _, one := range iss.comments {
+		if strconv.FormatInt(one.id, 10) == c.Args[1] {
+			one.body = body
+			if props != nil {
+				one.props = props
+			}
+			s.touch(iss)
+			return fakekit.JSON(http.StatusOK, s.showComment(iss, one, wants(c.R, "properties")))
+		}
+	}
+	return failure(http.StatusNotFound, "Can not find a comment for the id: "+c.Args[1]+".", nil)
+}
+
 func wants(r *http.Request, expand string) bool {
 	return slices.Contains(list(r.URL.Query()["expand"]), expand)
 }
@@ -419,7 +453,7 @@ func (s *Server) putProperty(c *fakekit.Call, _ *User) fakekit.Reply {
 		status = http.StatusOK
 	}
 	iss.props[c.Args[1]] = body
-	return fakekit.Reply{Status: status}
+	return fakekit.JSON(status, object{})
 }
 
 func (s *Server) deleteProperty(c *fakekit.Call, _ *User) fakekit.Reply {

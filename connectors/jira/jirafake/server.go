@@ -47,6 +47,7 @@ const (
 	RouteAssign        = "jira.issue.assign"
 	RouteComment       = "jira.comment.add"
 	RouteComments      = "jira.comment.list"
+	RouteCommentEdit   = "jira.comment.edit"
 	RouteTransitions   = "jira.transition.list"
 	RouteTransition    = "jira.transition.do"
 	RouteRemoteLink    = "jira.remotelink.put"
@@ -484,6 +485,8 @@ func (s *Server) routeIssue(method string, p []string) endpoint {
 		return read(RouteComments, s.listComments, p[0])
 	case len(p) == 3 && key == "GET comment":
 		return read(RouteComments, s.getComment, p[0], p[2])
+	case len(p) == 3 && key == "PUT comment":
+		return change(RouteCommentEdit, s.editComment, p[0], p[2])
 	case len(p) == 2 && key == "GET transitions":
 		return read(RouteTransitions, s.listTransitions, p[0])
 	case len(p) == 2 && key == "POST transitions":

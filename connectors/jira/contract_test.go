@@ -1,0 +1,244 @@
+package jira
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+
+	"github.com/casewire/casewire/connectors/jira/jirafake"
+	"github.com/casewire/casewire/plugin"
+	"github.com/casewire/casewire/sdk/sdktest"
+)
+
+// contract is Atlassian's description of Jira Cloud, where it is at hand; else nil.
+var contract = sync.OnceValues(func() (*openapi3.T, error) {
+	dir := os.Getenv("CASEWIRE_CONTRACTS")
+	if dir == "" {
+		return nil, nil
+	}
+	doc, err := openapi3.NewLoader().LoadFromFile(filepath.Join(dir, "cases", "jira-cloud-platform-v2-derived.trimmed.openapi.json"))
+	if err != nil {
+		return nil, err
+	}
+	// Jira writes zones without a colon, whatever the format is called. And the schema of a field's value is {}: anything,
+	// which a validator of OpenAPI 3.0 takes for anything but null.
+	openapi3.DefineStringFormatValidator("date-time", openapi3.NewRegexpFormatValidator(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)$`))
+	for _, name := range []string{"IssueBean", "IssueUpdateDetails"} {
+		for _, p := range doc.Components.Schemas[name].Value.Properties {
+			if more := p.Value.AdditionalProperties.Schema; more != nil && more.Value.Type == nil {
+				more.Value.Nullable = true
+			}
+		}
+	}
+	return doc, nil
+})
+
+// silent lists what the contract does not describe, and where it was checked by hand instead: the fact sheet, and the
+// service desk's and OAuth's own pages.
+var silent = []string{"/oauth/token", "/rest/servicedeskapi/"}
+
+// judge holds every request that a test's connector sends, and every reply that the fake gives, against the contract. It
+// serves Cloud only: there is no contract of Data Center's.
+type judge struct {
+	t    *testing.T
+	doc  *openapi3.T
+	next http.Handler
+
+	mu   sync.Mutex
+	seen map[string]bool
+}
+
+// judged wraps the fake, where the contract is at hand.
+func judged(t *testing.T, next http.Handler) http.Handler {
+	t.Helper()
+	doc, err := contract()
+	if err != nil {
+		t.Fatalf("contract: %v", err)
+	}
+	if doc == nil {
+		return next
+	}
+	return &judge{t: t, doc: doc, next: next, seen: map[string]bool{}}
+}
+
+// route finds the operation of a request.
+func (j *judge) route(r *http.Request) (*routers.Route, map[string]string) {
+	path := r.URL.Path
+	if i := strings.Index(path, "/rest/"); i > 0 { // below /ex/jira/{cloudId}
+		path = path[i:]
+	}
+	parts := strings.Split(path, "/")
+	var best *routers.Route
+	var args map[string]string
+	for template, item := range j.doc.Paths.Map() {
+		want := strings.Split(template, "/")
+		if len(want) != len(parts) || item.GetOperation(r.Method) == nil {
+			continue
+		}
+		found := map[string]string{}
+		ok := true
+		for i, w := range want {
+			if strings.HasPrefix(w, "{") {
+				found[strings.Trim(w, "{}")] = parts[i]
+			} else if w != parts[i] {
+				ok = false
+			}
+		}
+		if ok && (best == nil || len(found) < len(args)) {
+			best = &routers.Route{Spec: j.doc, Path: template, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method)}
+			args = found
+		}
+	}
+	return best, args
+}
+
+func (j *judge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		j.t.Errorf("read request: %v", err)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	route, args := j.route(r)
+	if route == nil {
+		if !slices.ContainsFunc(silent, func(s string) bool { return strings.Contains(r.URL.Path, s) }) {
+			j.t.Errorf("%s %s is not in the contract", r.Method, r.URL.Path)
+		}
+		j.next.ServeHTTP(w, r)
+		return
+	}
+	check := r.Clone(r.Context())
+	check.Body = io.NopCloser(bytes.NewReader(body))
+	in := &openapi3filter.RequestValidationInput{
+		Request: check, PathParams: args, Route: route,
+		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, MultiError: true, ExcludeRequestBody: strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/")},
+	}
+	if err := openapi3filter.ValidateRequest(r.Context(), in); err != nil {
+		j.t.Errorf("%s %s breaks the contract: %v\n%.2000s", r.Method, r.URL, err, body)
+	}
+	tee := &tee{ResponseWriter: w}
+	j.next.ServeHTTP(tee, r)
+	j.mu.Lock()
+	j.seen[r.Method+" "+route.Path] = true
+	j.mu.Unlock()
+	kind, _, _ := strings.Cut(tee.Header().Get("Content-Type"), ";")
+	if described := route.Operation.Responses.Status(tee.status); described == nil || described.Value.Content == nil || tee.body.Len() == 0 && tee.status != http.StatusOK || len(tee.body.Bytes()) > 0 && (kind != "application/json" || !json.Valid(tee.body.Bytes())) {
+		return // a fault that was asked for
+	}
+	out := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: in, Status: tee.status, Header: http.Header{"Content-Type": {kind}}, Options: in.Options,
+	}
+	out.SetBodyBytes(tee.body.Bytes())
+	if err := openapi3filter.ValidateResponse(r.Context(), out); err != nil {
+		j.t.Errorf("the fake's %d to %s %s breaks the contract: %v\n%.2000s", tee.status, r.Method, r.URL, err, tee.body.Bytes())
+	}
+}
+
+// tee keeps what is answered.
+type tee struct {
+	http.ResponseWriter
+
+	status int
+	body   bytes.Buffer
+}
+
+func (t *tee) WriteHeader(status int) {
+	t.status = status
+	t.ResponseWriter.WriteHeader(status)
+}
+
+func (t *tee) Write(b []byte) (int, error) {
+	if t.status == 0 {
+		t.status = http.StatusOK
+	}
+	t.body.Write(b)
+	return t.ResponseWriter.Write(b)
+}
+
+func (t *tee) Unwrap() http.ResponseWriter { return t.ResponseWriter }
+
+func (t *tee) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	return http.NewResponseController(t.ResponseWriter).Hijack()
+}
+
+// TestEveryRequestKeepsTheContract sends every kind of request that the connector can send to Cloud, and looks whether
+// none was left out; other tests send them in all their forms through the same judge.
+func TestEveryRequestKeepsTheContract(t *testing.T) {
+	t.Parallel()
+	doc, err := contract()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if doc == nil {
+		t.Skip("CASEWIRE_CONTRACTS names no folder with the vendors' contracts")
+	}
+	fake := jirafake.New(jirafake.Options{NoIssueLimit: true, Projects: richProject()})
+	j, _ := judged(t, fake).(*judge)
+	srv := httptest.NewServer(j)
+	t.Cleanup(func() { srv.Close(); fake.Close() })
+	cfg := testConfig(srv.URL)
+	cfg.Deployment, cfg.IssueType, cfg.Email, cfg.APIToken = "auto", "Incident", fake.User().Email, plugin.NewSecret(fake.User().APIToken)
+	h := sdktest.Open(t, Connector(), cfg)
+	if probes, err := h.Check(t.Context()); err != nil || len(probes) == 0 {
+		t.Errorf("check: %v", err)
+	}
+	first := one(t, h, "a", with("fields", map[string]any{"Team": "Blue", "Analyst": fake.User().Email}), with("url", "https://portal.example/1"))
+	one(t, h, "b", with("fields", map[string]any{"Team": "Blue"}))
+	c := ensure(with("title", "News"), with("severity_id", 5), with("comment_on_update", "c"), with("labels", []string{"l"}))
+	c.Key = "a"
+	must[Ensured](t, h, c)
+	call := func(action string, in map[string]any, more ...func(*sdktest.Call)) {
+		t.Helper()
+		in["issue"] = first.Key
+		c := sdktest.Call{Action: action, Input: in, Key: "key of " + action}
+		for _, f := range more {
+			f(&c)
+		}
+		if _, err := h.Do(t.Context(), c); err != nil {
+			t.Errorf("%s: %v", action, err)
+		}
+	}
+	call("issue.comment", map[string]any{"text": "x", "role": "Administrators"})
+	call("issue.comment", map[string]any{"text": "x", "role": "Administrators"}, func(c *sdktest.Call) { c.Attempt = 2 })
+	call("issue.comment", map[string]any{"text": "y"}, func(c *sdktest.Call) { c.Prior = Commented{ID: "10002", Issue: first.Key} })
+	call("issue.update", map[string]any{"title": "T", "fields": map[string]any{"Sources": []string{"Entra"}}, "assignee": fake.User().Email})
+	call("issue.transition", map[string]any{"to": "done", "comment": "x"})
+	call("issue.attach", map[string]any{"files": []any{file("a", "b")}})
+	fake.FailNext(jirafake.RouteAttach, jirafake.LostAnswer, 1)
+	_, _ = h.Do(t.Context(), sdktest.Call{Action: "issue.attach", Input: map[string]any{"issue": first.Key, "files": []any{file("c", "d")}}})
+	call("issue.attach", map[string]any{"files": []any{file("c", "d")}})
+	call("issue.link", map[string]any{"to": "SOC-2", "type": "Duplicate"})
+	call("issue.remote_link", map[string]any{"url": "https://portal.example/1", "title": "t", "relationship": "r"})
+	call("issue.get", map[string]any{"fields": []string{"customfield_10001"}})
+	must[searched](t, h, sdktest.Call{Action: "issue.search", Input: map[string]any{"jql": "project = SOC"}})
+	if events, _ := pollAll(t, h, nil); len(events) != 2 {
+		t.Errorf("%d events", len(events))
+	}
+	for _, want := range []string{
+		"GET /rest/api/2/serverInfo", "GET /rest/api/2/myself", "GET /rest/api/2/mypermissions", "GET /rest/api/2/project/{projectIdOrKey}",
+		"GET /rest/api/2/issue/createmeta/{projectIdOrKey}/issuetypes", "GET /rest/api/2/issue/createmeta/{projectIdOrKey}/issuetypes/{issueTypeId}",
+		"GET /rest/api/2/user/search", "POST /rest/api/2/search/jql", "POST /rest/api/2/issue", "GET /rest/api/2/issue/{issueIdOrKey}",
+		"PUT /rest/api/2/issue/{issueIdOrKey}", "GET /rest/api/2/issue/{issueIdOrKey}/editmeta", "POST /rest/api/2/issue/{issueIdOrKey}/comment",
+		"GET /rest/api/2/issue/{issueIdOrKey}/comment", "PUT /rest/api/2/issue/{issueIdOrKey}/comment/{id}",
+		"GET /rest/api/2/issue/{issueIdOrKey}/transitions", "POST /rest/api/2/issue/{issueIdOrKey}/transitions",
+		"POST /rest/api/2/issue/{issueIdOrKey}/attachments", "GET /rest/api/2/attachment/meta", "GET /rest/api/2/attachment/content/{id}",
+		"PUT /rest/api/2/issue/{issueIdOrKey}/properties/{propertyKey}", "POST /rest/api/2/issueLink", "POST /rest/api/2/issue/{issueIdOrKey}/remotelink",
+	} {
+		if !j.seen[want] {
+			t.Errorf("no test sends %s", want)
+		}
+	}
+}
