@@ -22,7 +22,7 @@ func TestGetCase(t *testing.T) {
 	at := time.Date(2026, 11, 23, 10, 0, 0, 0, time.UTC)
 	want := Case{
 		ID: "~200", Number: 7, URL: s.URL + "/cases/~200/details", Title: "t", Description: "d", Severity: 4, TLP: "red", PAP: "red",
-		Tags: []string{"a"}, Status: "TruePositive", Stage: "Closed", Impact: "WithImpact", Assignee: "ada@x", Started: &at,
+		Tags: []string{"a"}, Status: "TruePositive", Stage: "Closed", Closed: true, VerdictID: 2, Impact: "WithImpact", Assignee: "ada@x", Started: &at,
 	}
 	h := s.open()
 	if diff := cmp.Diff(want, must[Case](t, h, sdktest.Call{Action: "case.get", Input: map[string]any{"case": "7"}})); diff != "" {
@@ -190,8 +190,10 @@ func TestCheck(t *testing.T) {
 	healthy := func() map[string]http.HandlerFunc {
 		return map[string]http.HandlerFunc{
 			routeStatus: answer(200, `{"version":"5.6.4"}`), routeFull: answer(200, `{"license":{"isValid":true,"plan":"Gold"}}`),
-			routeMe:    me(`"manageAlert/create","manageAlert/update","manageCase/create","manageCase/update","manageObservable"`),
-			routeQuery: queries(t, map[string]http.HandlerFunc{"getCaseTemplate": answer(200, `[]`)}),
+			routeMe: me(`"manageAlert","manageCase/create","manageCase/update","manageObservable","manageProcedure","manageComment","manageTask"`),
+			routeQuery: queries(t, map[string]http.HandlerFunc{
+				"getCaseTemplate": answer(200, `[]`), "listCustomField": answer(200, `[{"name":"cause","type":"string","mandatory":true},{"name":"x","type":"string"}]`),
+			}),
 		}
 	}
 	ok, failed, skip, warning := sdk.ProbeOK, sdk.ProbeFailed, sdk.ProbeSkipped, sdk.ProbeWarning
@@ -202,13 +204,19 @@ func TestCheck(t *testing.T) {
 		want   []sdk.ProbeStatus
 		says   string
 	}{
-		"healthy":      {want: []sdk.ProbeStatus{ok, ok, ok, ok, ok, skip}, says: "TheHive 5.6.4"},
-		"old":          {route: routeStatus, answer: answer(200, `{"version":"4.1.2"}`), want: []sdk.ProbeStatus{failed, skip, skip, skip, skip, skip}, says: "TheHive 5 is needed"},
-		"bad key":      {route: routeMe, answer: answer(401, `{"type":"AuthenticationError","message":"no"}`), want: []sdk.ProbeStatus{ok, failed, skip, skip, skip, skip}, says: "renew"},
-		"organisation": {change: func(c *Config) { c.Organisation = "other" }, want: []sdk.ProbeStatus{ok, ok, failed, ok, ok, skip}, says: "not in other"},
-		"permissions":  {route: routeMe, answer: me(`"manageCase"`), want: []sdk.ProbeStatus{ok, ok, ok, warning, ok, skip}, says: "manageAlert/create"},
-		"licence":      {route: routeFull, answer: answer(200, `{"license":{"isValid":false}}`), want: []sdk.ProbeStatus{ok, ok, ok, ok, failed, skip}, says: "read-only"},
-		"template":     {change: func(c *Config) { c.CaseTemplate = "nope" }, want: []sdk.ProbeStatus{ok, ok, ok, ok, ok, failed}, says: "no case template nope"},
+		// reachable, clock, credential, organisation, permissions, licence, custom_fields, case_template
+		"healthy":      {want: []sdk.ProbeStatus{ok, ok, ok, ok, ok, ok, ok, skip}, says: "2 custom fields; case.close has to fill cause"},
+		"old":          {route: routeStatus, answer: answer(200, `{"version":"4.1.2"}`), want: []sdk.ProbeStatus{failed, skip, skip, skip, skip, skip, skip, skip}, says: "TheHive 5 is needed"},
+		"clock":        {route: routeStatus, answer: answer(200, `{"version":"5.6.4"}`, "Date", "Mon, 23 Nov 2020 10:00:00 GMT"), want: []sdk.ProbeStatus{ok, warning, ok, ok, ok, ok, ok, skip}, says: "NTP"},
+		"bad key":      {route: routeMe, answer: answer(401, `{"type":"AuthenticationError","message":"no"}`), want: []sdk.ProbeStatus{ok, ok, failed, skip, skip, skip, skip, skip}, says: "revoked"},
+		"organisation": {change: func(c *Config) { c.Organisation = "other" }, want: []sdk.ProbeStatus{ok, ok, ok, failed, ok, ok, ok, skip}, says: "not in other"},
+		"permissions":  {route: routeMe, answer: me(`"manageCase"`), want: []sdk.ProbeStatus{ok, ok, ok, ok, warning, ok, ok, skip}, says: "manageAlert/create"},
+		"licence":      {route: routeFull, answer: answer(200, `{"license":{"isValid":false,"error":"over"}}`), want: []sdk.ProbeStatus{ok, ok, ok, ok, ok, failed, ok, skip}, says: "read-only: over"},
+		"soon over": {
+			route: routeFull, answer: answer(200, fmt.Sprintf(`{"license":{"isValid":true,"expiresAt":%d}}`, time.Now().Add(50*time.Hour).UnixMilli())),
+			want: []sdk.ProbeStatus{ok, ok, ok, ok, ok, warning, ok, skip}, says: "expires in 2 days",
+		},
+		"template": {change: func(c *Config) { c.CaseTemplate = "nope" }, want: []sdk.ProbeStatus{ok, ok, ok, ok, ok, ok, ok, failed}, says: "no case template nope"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

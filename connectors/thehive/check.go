@@ -3,9 +3,11 @@ package thehive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -19,9 +21,12 @@ func (c *Client) Check(ctx context.Context) []sdk.Probe {
 	s, err := c.ask(ctx)
 	if err != nil {
 		return append([]sdk.Probe{failedProbe("reachable", err, "check base_url, DNS and the way out of this network")},
-			skipped("credential", "organisation", "permissions", "licence", "case_template")...)
+			skipped("clock", "credential", "organisation", "permissions", "licence", "custom_fields", "case_template")...)
 	}
-	probes := []sdk.Probe{{Name: "reachable", Status: sdk.ProbeOK, Summary: strings.TrimSpace("TheHive " + s.version)}}
+	probes := []sdk.Probe{
+		{Name: "reachable", Status: sdk.ProbeOK, Summary: strings.TrimSpace("TheHive " + s.version)},
+		checkClock(s.skew, s.timed),
+	}
 	var me struct {
 		Login        string   `json:"login"`
 		Organisation string   `json:"organisation"`
@@ -33,7 +38,7 @@ func (c *Client) Check(ctx context.Context) []sdk.Probe {
 		if e := failed(err); e != nil && e.Code == codes.PermissionDenied && c.cfg.Organisation != "" {
 			remedy = "check that the user belongs to organisation " + c.cfg.Organisation
 		}
-		return append(append(probes, failedProbe("credential", err, remedy)), skipped("organisation", "permissions", "licence", "case_template")...)
+		return append(append(probes, failedProbe("credential", err, remedy)), skipped("organisation", "permissions", "licence", "custom_fields", "case_template")...)
 	}
 	probes = append(probes, sdk.Probe{Name: "credential", Status: sdk.ProbeOK, Summary: "signed in as " + me.Login})
 	org := sdk.Probe{Name: "organisation", Status: sdk.ProbeOK, Summary: me.Organisation}
@@ -42,15 +47,18 @@ func (c *Client) Check(ctx context.Context) []sdk.Probe {
 		org.Remedy = "add the user to the organisation, or correct organisation"
 	}
 	probes = append(probes, org, permissions(me.Permissions))
-	return append(probes, c.checkLicence(ctx), c.checkTemplate(ctx))
+	return append(probes, c.checkLicence(ctx), c.checkFields(ctx), c.checkTemplate(ctx))
 }
 
 // needed are the permissions for what the connector does, by the names of TheHive 5's profiles.
-var needed = []string{"manageAlert/create", "manageAlert/update", "manageCase/create", "manageCase/update", "manageObservable"}
+var needed = []string{
+	"manageAlert/create", "manageAlert/update", "manageAlert/import", "manageCase/create", "manageCase/update", "manageObservable",
+	"manageProcedure", "manageComment", "manageTask",
+}
 
 // permissions checks them loosely: a profile may hold manageAlert as a whole or its parts.
 func permissions(have []string) sdk.Probe {
-	p := sdk.Probe{Name: "permissions", Status: sdk.ProbeOK, Summary: "alerts, cases and observables can be written"}
+	p := sdk.Probe{Name: "permissions", Status: sdk.ProbeOK, Summary: "alerts, cases and what belongs to them can be written"}
 	if len(have) == 0 {
 		p.Status, p.Summary = sdk.ProbeSkipped, "TheHive does not say which there are"
 		return p
@@ -73,22 +81,55 @@ func permissions(have []string) sdk.Probe {
 
 // checkLicence looks at the licence: without a valid one TheHive is read-only.
 func (c *Client) checkLicence(ctx context.Context) sdk.Probe {
-	var status struct {
-		License *struct {
-			IsValid   *bool  `json:"isValid"`
-			Plan      string `json:"plan"`
-			ExpiresAt int64  `json:"expiresAt"`
-		} `json:"license"`
-	}
-	err := c.do(ctx, "read status", rest.Request{Method: http.MethodGet, Path: "/api/v1/status"}, &status)
+	l := c.licence(ctx)
 	p := sdk.Probe{Name: "licence", Status: sdk.ProbeSkipped, Summary: "TheHive does not show it to this user"}
-	if err != nil || status.License == nil || status.License.IsValid == nil {
+	if l.Valid == nil {
 		return p
 	}
-	p.Status, p.Summary = sdk.ProbeOK, strings.TrimSpace("valid "+status.License.Plan)
-	if !*status.License.IsValid {
-		p.Status, p.Summary = sdk.ProbeFailed, "the licence is not valid: TheHive is read-only"
-		p.Remedy = "register a licence; the community one is free"
+	p.Status, p.Summary = sdk.ProbeOK, strings.TrimSpace("valid "+l.Plan)
+	const remedy = "register a licence with the maker; the community one is free"
+	left := time.Until(time.UnixMilli(l.ExpiresAt))
+	switch {
+	case !*l.Valid:
+		p.Status, p.Summary, p.Remedy = sdk.ProbeFailed, strings.TrimSuffix("the licence is not valid: TheHive is read-only: "+cut(l.Error, 200), ": "), remedy
+	case l.ExpiresAt > 0 && left < 30*24*time.Hour:
+		p.Status, p.Remedy = sdk.ProbeWarning, remedy+"; without one TheHive becomes read-only"
+		p.Summary += fmt.Sprintf(", expires in %d days", max(0, int(left.Hours()/24)))
+	}
+	return p
+}
+
+// checkClock compares TheHive's clock with ours: the times of cases are TheHive's.
+func checkClock(skew time.Duration, known bool) sdk.Probe {
+	p := sdk.Probe{Name: "clock", Status: sdk.ProbeOK, Summary: "TheHive's clock agrees with this machine's"}
+	switch {
+	case !known:
+		p.Status, p.Summary = sdk.ProbeSkipped, "TheHive does not tell the time"
+	case skew.Abs() > clockSkew:
+		p.Status, p.Summary = sdk.ProbeWarning, fmt.Sprintf("TheHive's clock is %s from this machine's", skew.Abs().Round(time.Second))
+		p.Remedy = "let both take their time from NTP"
+	}
+	return p
+}
+
+// checkFields lists the custom fields that must be filled before a case is closed.
+func (c *Client) checkFields(ctx context.Context) sdk.Probe {
+	p := sdk.Probe{Name: "custom_fields", Status: sdk.ProbeOK}
+	defs, err := c.definitions(ctx)
+	if err != nil {
+		p.Status, p.Summary = sdk.ProbeWarning, "they cannot be listed: "+err.Error()
+		p.Remedy = "custom_fields of a flow cannot be checked before they are written"
+		return p
+	}
+	var mandatory []string
+	for i := range defs {
+		if defs[i].Mandatory {
+			mandatory = append(mandatory, defs[i].Name)
+		}
+	}
+	p.Summary = fmt.Sprintf("%d custom fields", len(defs))
+	if len(mandatory) > 0 {
+		p.Summary += "; case.close has to fill " + strings.Join(mandatory, ", ")
 	}
 	return p
 }

@@ -19,7 +19,7 @@ import (
 func (c *Client) do(ctx context.Context, what string, req rest.Request, out any) error {
 	resp, err := c.api.Do(ctx, req)
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		return fmt.Errorf("%s: %w", what, c.advise(ctx, &req, err))
 	}
 	if out == nil {
 		if len(resp.Body) == 0 || resp.Status == http.StatusNoContent {
@@ -32,6 +32,52 @@ func (c *Client) do(ctx context.Context, what string, req rest.Request, out any)
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
+}
+
+// advise says in words what to do about a refused credential or a missing permission. Whether it is the licence that lacks,
+// without which TheHive is read-only, only TheHive's status tells.
+func (c *Client) advise(ctx context.Context, req *rest.Request, err error) error {
+	e := failed(err)
+	if e == nil {
+		return err
+	}
+	org := "the user's own organisation"
+	if c.cfg.Organisation != "" {
+		org = "organisation " + c.cfg.Organisation
+	}
+	switch {
+	case e.HTTPStatus == http.StatusUnauthorized:
+		e.Message += "; the API key is wrong, was revoked, or its user was locked: make a new key in TheHive and put it into api_key"
+	case e.HTTPStatus == http.StatusForbidden && req.Path != statusPath:
+		e.Message += "; the user's profile in " + org + " does not permit it"
+		if licence := c.licence(ctx); licence.Valid != nil && !*licence.Valid {
+			e.Message += ", or rather nobody may: the licence is not valid, and without one TheHive is read-only"
+		}
+	}
+	return err
+}
+
+// statusPath is where TheHive tells of its licence.
+const statusPath = "/api/v1/status"
+
+// licence is what is read of a licence; Valid is nil when TheHive does not say.
+type licence struct {
+	Valid     *bool  `json:"isValid"`
+	Plan      string `json:"plan"`
+	ExpiresAt int64  `json:"expiresAt"`
+	Error     string `json:"error"`
+}
+
+// licence asks for the licence; what cannot be asked is empty.
+func (c *Client) licence(ctx context.Context) licence {
+	var status struct {
+		License licence `json:"license"`
+	}
+	resp, err := c.api.Do(ctx, rest.Request{Method: http.MethodGet, Path: statusPath})
+	if err != nil || json.Unmarshal(resp.Body, &status) != nil {
+		return licence{}
+	}
+	return status.License
 }
 
 var no = false
@@ -66,7 +112,7 @@ func explain(_ int, _ http.Header, body []byte, e *sdk.Error) {
 		return
 	}
 	var text string
-	if json.Unmarshal(p.Message, &text) != nil {
+	if json.Unmarshal(p.Message, &text) != nil && string(p.Message) != "{}" {
 		text = string(p.Message)
 	}
 	if e.Meta == nil {
@@ -88,10 +134,13 @@ func notFound(err error) bool {
 }
 
 // maybeDuplicate says that a create may have been refused because the object exists: 409 since 5.6, before that 400 with
-// type CreateError, which other faults share. Only fetching the object proves it.
+// type CreateError, which other faults share, or with nothing that can be read. Only fetching the object proves it.
 func maybeDuplicate(err error) bool {
 	e := failed(err)
-	return e != nil && (e.HTTPStatus == http.StatusConflict || e.HTTPStatus == http.StatusBadRequest && e.Meta[metaType] == "CreateError")
+	if e == nil || e.HTTPStatus != http.StatusBadRequest {
+		return e != nil && e.HTTPStatus == http.StatusConflict
+	}
+	return e.Meta[metaType] == "CreateError" || e.Meta[metaType] == ""
 }
 
 // badRequest says that TheHive refused the content of a request.

@@ -44,6 +44,7 @@ type Ensured struct {
 	Status  string `json:"status,omitempty" doc:"Its status when last read"`
 	Closed  bool   `json:"closed" doc:"Nobody works on it any more"`
 
+	Title           string     `json:"title,omitempty" doc:"Title as last written, without what a template puts before it"`
 	ContentHash     string     `json:"content_hash" doc:"Over title and description as last written"`
 	Severity        int        `json:"severity,omitempty" doc:"TheHive's severity as last written, 1 to 4"`
 	TLP             string     `json:"tlp,omitempty" doc:"Marking as last written"`
@@ -267,7 +268,7 @@ func (c *Client) describeCase(w *wanted, cs *object, alertID string, out Ensured
 }
 
 func (e Ensured) describe(w *wanted, o *object) Ensured {
-	e.Status, e.Closed = o.Status, o.closed()
+	e.Status, e.Closed, e.Title = o.Status, o.closed(), w.title
 	e.ContentHash, e.ObservablesHash, e.Procedures, e.FieldsHash = w.hash, "", nil, ""
 	e.Severity, e.TLP, e.PAP, e.Tags = o.Severity, w.server.tlpOf(o.TLP).String(), papOf(o.PAP).String(), o.Tags
 	e.Rejected, e.Notes = append(e.Rejected, w.rejected...), w.notes

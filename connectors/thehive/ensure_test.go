@@ -50,7 +50,7 @@ func TestCaseIsMadeByWayOfItsAlert(t *testing.T) {
 	s := hive(t, "5.6.4", "", nil)
 	got := must[Ensured](t, s.open(func(c *Config) { c.CaseTemplate = "Cloud" }), ensure("case.ensure"))
 	want := Ensured{
-		ID: "~200", Number: 7, URL: s.URL + "/cases/~200/details", AlertID: "~100", CaseID: "~200", Created: true, Status: "New",
+		ID: "~200", Number: 7, Title: "Root login", URL: s.URL + "/cases/~200/details", AlertID: "~100", CaseID: "~200", Created: true, Status: "New",
 		ContentHash: got.ContentHash, Severity: 3, TLP: "amber", PAP: "amber", Tags: []string{"casewire", "aws"},
 		ObservablesHash: got.ObservablesHash, Procedures: []string{"T1078.004"},
 	}
@@ -185,11 +185,14 @@ func TestDefiniteRefusals(t *testing.T) {
 	for status, class := range map[int]plugin.Class{
 		401: plugin.ClassAuth, 403: plugin.ClassDenied, 413: plugin.ClassTooLarge, 422: plugin.ClassInvalid, 429: plugin.ClassThrottled,
 	} {
-		s := hive(t, "5.6.0", "", map[string]http.HandlerFunc{routeAlert: answer(status, `{"type":"Kind","message":"because `+testKey+`"}`, "Retry-After", "9")})
+		s := hive(t, "5.6.0", "", map[string]http.HandlerFunc{"GET /api/v1/status": answer(200, `{"license":{"isValid":false}}`), routeAlert: answer(status, `{"type":"Kind","message":"because `+testKey+`"}`, "Retry-After", "9")})
 		_, err := do[Ensured](t, s.open(), plainCase("alert.ensure"))
 		e := asError(t, err)
 		if e.Class() != class || e.SideEffect != plugin.EffectNone || !strings.Contains(e.Error(), "create alert") || !strings.Contains(e.Error(), "because") {
 			t.Errorf("%d: %v of class %s", status, e, e.Class())
+		}
+		if says := map[int]string{401: "make a new key", 403: "without one TheHive is read-only"}[status]; !strings.Contains(e.Error(), says) {
+			t.Errorf("%d does not say %q: %v", status, says, e)
 		}
 		if status == 429 && e.RetryAfter != 9*time.Second {
 			t.Errorf("retry after %s", e.RetryAfter)

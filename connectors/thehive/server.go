@@ -3,6 +3,7 @@ package thehive
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,6 +22,8 @@ type server struct {
 	oldTLP  bool            // before 5.2
 	types   map[string]bool // observable types by name; true takes an attachment
 	until   time.Time       // ask again after
+	skew    time.Duration   // how far its clock is ahead of ours
+	timed   bool            // it told the time
 	unknown sync.Map        // ATT&CK techniques that are not in its catalogue
 }
 
@@ -87,8 +90,15 @@ func (c *Client) know(ctx context.Context) (*server, error) {
 
 // ask reads the server's version and refuses what is not TheHive 5.
 func (c *Client) ask(ctx context.Context) (*server, error) {
+	const what = "read the status of TheHive"
 	var status publicStatus
-	err := c.do(ctx, "read the status of TheHive", rest.Request{Method: http.MethodGet, Path: "/api/v1/status/public"}, &status)
+	resp, err := c.api.Do(ctx, rest.Request{Method: http.MethodGet, Path: "/api/v1/status/public"})
+	if err == nil {
+		err = resp.JSON(&status)
+	}
+	if err != nil {
+		err = fmt.Errorf("%s: %w", what, err)
+	}
 	var e *sdk.Error
 	if errors.As(err, &e) && e.Code == codes.NotFound {
 		return nil, sdk.BadConfig("/base_url", "no TheHive 5 answers there (its public status is missing): check the address; TheHive 3 and 4 are not supported")
@@ -104,7 +114,11 @@ func (c *Client) ask(ctx context.Context) (*server, error) {
 	if major > 0 && major < 5 {
 		return nil, sdk.BadConfig("/base_url", "this is TheHive %s, which is at the end of its life and means other things by the same API; TheHive 5 is needed", version)
 	}
-	return &server{version: version, oldTLP: major == 5 && minor < 2}, nil
+	out := &server{version: version, oldTLP: major == 5 && minor < 2}
+	if told, err := http.ParseTime(resp.Header.Get("Date")); err == nil {
+		out.skew, out.timed = time.Until(told), true
+	}
+	return out, nil
 }
 
 // parseVersion reads "5.4.3-1"; zero for what it cannot read.

@@ -110,3 +110,78 @@ func (c *Client) postTask(ctx context.Context, caseID string, in *inputTask) (*t
 	}
 	return &made, nil
 }
+
+// AddTaskInput is a task for a case.
+type AddTaskInput struct {
+	Case        string    `json:"case" cw:"required" doc:"Id or number of the case" pattern:"^~?[0-9]+$"`
+	Title       string    `json:"title" cw:"required,maxlen=128" doc:"What to do"`
+	Group       string    `json:"group,omitempty" cw:"maxlen=64" doc:"Group of the task; default TheHive's own"`
+	Description string    `json:"description,omitempty" doc:"Markdown"`
+	Assignee    string    `json:"assignee,omitempty" cw:"maxlen=128" doc:"Login of whom it is given to; one whom TheHive does not know leaves it to nobody"`
+	Due         time.Time `json:"due,omitzero" doc:"When it is due"`
+	Mandatory   bool      `json:"mandatory,omitempty" doc:"The case cannot be closed without it"`
+	Flag        bool      `json:"flag,omitempty" doc:"Flag it"`
+}
+
+// AddedTask is a task.
+type AddedTask struct {
+	ID       string `json:"id" doc:"Id of the task"`
+	Case     string `json:"case" doc:"The case, as it was given"`
+	Created  bool   `json:"created" doc:"This key made the task"`
+	Status   string `json:"status,omitempty" doc:"Waiting, InProgress, Completed or Cancel"`
+	Assignee string `json:"assignee,omitempty" doc:"Login of whom it is given to"`
+}
+
+// AddTask adds a task once per key. It ends with the mark [cw-<ref>], by which it is found again after an attempt whose answer
+// was lost. What was made of it since is left alone.
+func (c *Client) AddTask(ctx context.Context, in AddTaskInput) (AddedTask, error) {
+	call := sdk.CallFrom(ctx)
+	if call.Key == "" {
+		return AddedTask{}, sdk.Invalid("", "task.add needs a key: the same key never adds a task twice")
+	}
+	if !objectID(in.Case) {
+		return AddedTask{}, sdk.Invalid("/case", "%q is neither an id such as ~41943040 nor a number", cut(in.Case, 80))
+	}
+	task := Task{
+		Title: in.Title, Group: in.Group, Description: in.Description, Assignee: in.Assignee, Due: in.Due, Mandatory: in.Mandatory, Flag: in.Flag,
+	}
+	if strings.TrimSpace(in.Title) == "" {
+		return AddedTask{}, sdk.Invalid("/title", "is empty")
+	}
+	out := AddedTask{Case: in.Case}
+	prior, known, err := priorOutput[AddedTask](call)
+	if err != nil {
+		return AddedTask{}, err
+	}
+	if known && objectID(prior.ID) && !call.Resolve {
+		if prior.Case != in.Case {
+			return AddedTask{}, sdk.Invalid("/case", "the task with this key is in case %s, not in %s; use a key of its own for each case", prior.Case, in.Case)
+		}
+		prior.Created = false
+		return prior, nil
+	}
+	mark := markOf(call.Key)
+	if call.Resolve || repeated(call) {
+		all, err := list[taskObject](ctx, c, kindCase, in.Case, "tasks")
+		if err != nil {
+			return AddedTask{}, err
+		}
+		if i := slices.IndexFunc(all, func(t taskObject) bool { return strings.Contains(t.Description, mark) }); i >= 0 {
+			out.ID, out.Created, out.Status, out.Assignee = all[i].ID, true, all[i].Status, all[i].Assignee
+			return out, nil
+		}
+		if call.Resolve {
+			return AddedTask{}, sdk.Unresolved("no task of case %s carries the mark %s", in.Case, mark)
+		}
+	}
+	out.Created = true
+	if call.DryRun {
+		return out, nil
+	}
+	made, err := c.postTask(ctx, in.Case, task.input(mark))
+	if err != nil {
+		return AddedTask{}, err
+	}
+	out.ID, out.Status, out.Assignee = made.ID, made.Status, made.Assignee
+	return out, nil
+}

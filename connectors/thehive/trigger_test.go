@@ -226,7 +226,9 @@ func TestNotifications(t *testing.T) {
 		"wrong types":  {bearer, http.Header{"Authorization": {"Bearer a-shared-secret"}}, `{"objectType":1}`, 400, nil, map[string]int{"not_a_notification": 1}},
 		"basic": {func(c *Config) { c.Webhook = &Webhook{Basic: &BasicAuth{"hive", plugin.NewSecret("pw-of-the-hive")}} },
 			http.Header{"Authorization": {"Basic aGl2ZTpwdy1vZi10aGUtaGl2ZQ=="}}, audit, 202, []string{"case/~200"}, nil},
-		"header": {func(c *Config) { c.Webhook = &Webhook{Header: &SecretHeader{"X-Casewire", plugin.NewSecret("in-the-header")}} },
+		"header": {func(c *Config) {
+			c.Webhook = &Webhook{Header: &SecretHeader{"X-Casewire", plugin.NewSecret("in-the-header")}}
+		},
 			http.Header{"X-Casewire": {"in-the-header"}}, audit, 202, []string{"case/~200"}, nil},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -73,7 +73,7 @@ type inputAlert struct {
 // observable each.
 type inputObservable struct {
 	DataType string   `json:"dataType"`
-	Data     any      `json:"data"`
+	Data     any      `json:"data,omitempty"` // not of files
 	Message  string   `json:"message,omitempty"`
 	Tags     []string `json:"tags,omitempty"`
 	IOC      bool     `json:"ioc"`

@@ -171,9 +171,13 @@ func (w *wanted) changes(have Ensured, o *object) (body *inputUpdate, next Ensur
 	body, next = &inputUpdate{}, have
 	write := false
 	if w.hash != have.ContentHash {
-		next.ContentHash, news = w.hash, true
-		if o.Title != w.title || o.Description != w.description {
-			body.Title, body.Description, write = w.title, w.description, true
+		next.ContentHash, next.Title, news = w.hash, w.title, true
+		title := w.title
+		if before, ok := strings.CutSuffix(o.Title, have.Title); ok && have.Title != "" {
+			title = fit(before+w.title, maxTitle, "…") // what the template puts before titles stays
+		}
+		if o.Title != title || o.Description != w.description {
+			body.Title, body.Description, write = title, w.description, true
 		}
 	}
 	if w.rated && w.severity > have.Severity {

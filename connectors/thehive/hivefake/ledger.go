@@ -39,6 +39,8 @@ type CaseLedger struct {
 	Procedures  int      `json:"procedures"`
 	Comments    []string `json:"comments"`
 	Tasks       int      `json:"tasks"`
+	Attachments int      `json:"attachments"`
+	Links       []string `json:"links"` // type and id of the other case
 	Updates     int      `json:"updates"`
 }
 
@@ -60,7 +62,7 @@ func (s *Server) Ledger() Ledger {
 		one := CaseLedger{
 			ID: rec.id, Title: asText(rec.doc["title"]), Status: asText(rec.doc["status"]), Tags: slices.Clone(tags(rec.doc)),
 			Alerts: slices.Clone(rec.origins), Observables: len(rec.observables), Procedures: len(rec.procedures),
-			Tasks: len(rec.tasks), Updates: rec.updates,
+			Tasks: len(rec.tasks), Attachments: len(rec.attachments), Links: slices.Clone(rec.links), Updates: rec.updates,
 		}
 		for _, c := range rec.comments {
 			one.Comments = append(one.Comments, asText(c["message"]))

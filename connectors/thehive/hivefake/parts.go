@@ -20,7 +20,7 @@ func (s *Server) makeObservables(raw map[string]json.RawMessage, who session) ([
 	}
 	kind, _ := in["dataType"].(string)
 	if kind == "file" {
-		return nil, badRequest("This fake takes no files"), false
+		return nil, badRequest("Observable of type file needs an attachment"), false
 	}
 	if !slices.Contains(s.opt.DataTypes, kind) {
 		return nil, badRequest("ObservableType " + kind + " not found"), false
@@ -43,22 +43,28 @@ func (s *Server) makeObservables(raw map[string]json.RawMessage, who session) ([
 		if n := length(v); n < 1 || n > 4096 {
 			return nil, badRequest("Invalid format for data: expected 1 to 4096 characters"), false
 		}
-		d := doc{
-			"_id": s.newID(), "_type": "Observable", "_createdBy": who.user.Login, "_createdAt": millis(s.opt.Now()), "extraData": doc{},
-			"reports": doc{}, "external": false,
-		}
-		maps.Copy(d, in)
-		delete(d, "isZip")
-		delete(d, "zipPassword")
+		d := s.observableDoc(in, who)
 		d["data"] = v
-		setDefault(d, doc{
-			"tlp": int64(2), "pap": int64(2), "tags": []string{}, "ioc": false, "sighted": false, "ignoreSimilarity": false,
-			"startDate": millis(s.opt.Now()),
-		})
-		s.labels(d)
 		out = append(out, d)
 	}
 	return out, fakekit.Reply{}, true
+}
+
+// observableDoc makes an observable of a checked input.
+func (s *Server) observableDoc(in doc, who session) doc {
+	d := doc{
+		"_id": s.newID(), "_type": "Observable", "_createdBy": who.user.Login, "_createdAt": millis(s.opt.Now()), "extraData": doc{},
+		"reports": doc{}, "external": false,
+	}
+	maps.Copy(d, in)
+	delete(d, "isZip")
+	delete(d, "zipPassword")
+	setDefault(d, doc{
+		"tlp": int64(2), "pap": int64(2), "tags": []string{}, "ioc": false, "sighted": false, "ignoreSimilarity": false,
+		"startDate": millis(s.opt.Now()),
+	})
+	s.labels(d)
+	return d
 }
 
 // addUnlessThere adds an observable to a record unless it has it already.
@@ -75,6 +81,9 @@ func (s *Server) addUnlessThere(rec *record, d doc) bool {
 }
 
 func (s *Server) addObservable(c *fakekit.Call, who session) fakekit.Reply {
+	if isForm(c.R) {
+		return s.addFile(c, who)
+	}
 	raw, refusal, ok := body(c.R, false)
 	if !ok {
 		return refusal

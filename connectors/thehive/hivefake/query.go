@@ -152,6 +152,15 @@ func (s *Server) selectFirst(op operation, who session) (set, fakekit.Reply, boo
 			return one("Task", t), fakekit.Reply{}, true
 		}
 		return set{kind: "Task"}, fakekit.Reply{}, true
+	case "listObservable":
+		return s.allObservables(who), fakekit.Reply{}, true
+	case "getCaseTemplate":
+		for i := range s.opt.Templates {
+			if t := &s.opt.Templates[i]; t.Name == op.IDOrName {
+				return set{docs: []doc{t.show(i)}}, fakekit.Reply{}, true
+			}
+		}
+		return set{}, fakekit.Reply{}, true
 	case "listAlert":
 		return set{kind: "Alert", table: &s.alerts}, fakekit.Reply{}, true
 	case "listCase":
@@ -172,10 +181,10 @@ func (s *Server) selectFirst(op operation, who session) (set, fakekit.Reply, boo
 	case "listCustomField":
 		return named("CustomField", func(i int) doc {
 			f := s.opt.CustomFields[i]
-			return doc{"name": f.Name, "displayName": f.Name, "type": f.Type, "mandatory": f.Mandatory, "description": "", "options": []any{}}
+			return doc{"name": f.Name, "displayName": f.Name, "type": f.Type, "mandatory": f.Mandatory, "description": "", "options": append([]any{}, f.Options...), "group": "default", "extraData": doc{}}
 		}, len(s.opt.CustomFields)), fakekit.Reply{}, true
 	case "listCaseTemplate":
-		return named("CaseTemplate", func(i int) doc { return doc{"name": s.opt.Templates[i].Name, "displayName": s.opt.Templates[i].Name} }, len(s.opt.Templates)), fakekit.Reply{}, true
+		return named("CaseTemplate", func(i int) doc { return s.opt.Templates[i].show(i) }, len(s.opt.Templates)), fakekit.Reply{}, true
 	}
 	return set{}, badRequest("Operation " + op.Name + " is not known here"), false
 }
@@ -191,6 +200,8 @@ func (s *Server) follow(from set, name string, who session) (set, bool) {
 		switch name {
 		case "observables":
 			out.docs = append(out.docs, rec.observables...)
+		case "attachments":
+			out.docs = append(out.docs, rec.attachments...)
 		case "comments":
 			out.docs = append(out.docs, rec.comments...)
 		case "procedures":
@@ -205,15 +216,19 @@ func (s *Server) follow(from set, name string, who session) (set, bool) {
 			out.records = append(out.records, rec.alerts...)
 		case "case":
 			out.kind = "Case"
+			if p := rec.parent; p != nil && p.doc["_type"] == "Case" && !slices.Contains(out.records, p) {
+				out.records = append(out.records, p)
+			}
 			if id, ok := rec.doc["caseId"].(string); ok && s.cases.byID[id] != nil {
 				out.records = append(out.records, s.cases.byID[id])
 			}
 		}
 	}
 	return out, slices.Contains(map[string][]string{
-		"Alert": {"observables", "comments", "procedures", "case"},
-		"Case":  {"observables", "comments", "procedures", "tasks", "alerts"},
-		"Task":  {"logs"},
+		"Alert":      {"observables", "comments", "procedures", "attachments", "case"},
+		"Case":       {"observables", "comments", "procedures", "attachments", "tasks", "alerts"},
+		"Task":       {"logs"},
+		"Observable": {"case"},
 	}[from.kind], name)
 }
 

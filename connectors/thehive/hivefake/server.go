@@ -57,6 +57,10 @@ const (
 	RouteTask        = "hive.task.add"
 	RouteTaskUpdate  = "hive.task.update"
 	RouteTaskLog     = "hive.task.log"
+	RouteLicence     = "hive.licence"
+	RouteLink        = "hive.case.link"
+	RouteAttachment  = "hive.attachment.add"
+	RouteEdit        = "hive.comment.update"
 	RouteUnknown     = "unknown"
 )
 
@@ -77,6 +81,8 @@ type CustomField struct {
 	Name, Type string
 	// Mandatory fields must be filled before a case is closed.
 	Mandatory bool
+	// Options are the values that the field takes; none for any.
+	Options []any
 }
 
 // Template is a case template.
@@ -101,6 +107,12 @@ type Options struct {
 	// PromoteTwice lets an alert become a second case, as version 4 let it be merged repeatedly; otherwise the second
 	// time is refused.
 	PromoteTwice bool
+	// NoLicence makes everything read-only, as it is without a licence from 5.3 on.
+	NoLicence bool
+	// NoLinks takes away the operation that links cases.
+	NoLinks bool
+	// EmptyErrors answers duplicates with an empty object.
+	EmptyErrors bool
 	// IndexLag is how long new alerts and cases stay invisible in lists at first; see [Server.SetIndexLag].
 	IndexLag time.Duration
 	// ContextPath is the path in front of /api.
@@ -245,6 +257,9 @@ func failed(f Fault, status int) fakekit.Reply {
 func (s *Server) duplicate(what string) fakekit.Reply {
 	s.refused[what]++
 	message := what + " already exist in organisation"
+	if s.opt.EmptyErrors {
+		return fakekit.JSON(http.StatusBadRequest, doc{})
+	}
 	if s.atLeast(6, 0) {
 		return failure(http.StatusConflict, "ConflictError", message)
 	}
@@ -273,7 +288,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if who.user == nil {
 			return refusal
 		}
-		if route.Write && who.user.ReadOnly {
+		if route.Write && (who.user.ReadOnly || s.opt.NoLicence) {
 			return failure(http.StatusForbidden, "AuthorizationError", "Your role or your licence does not permit this action.")
 		}
 		return h(c, who)
@@ -323,6 +338,16 @@ func (s *Server) route(r *http.Request) (fakekit.Route, [3]string, handler) {
 	case "GET 2 status":
 		if p[1] == "public" {
 			return read(RouteStatus, s.publicStatus)
+		}
+	case "GET 1 status":
+		return read(RouteLicence, s.status)
+	case "POST 3 alert attachments", "POST 3 case attachments":
+		return write(RouteAttachment, s.addAttachments, p[0], p[1])
+	case "PATCH 2 comment":
+		return write(RouteEdit, s.updateComment, p[1])
+	case "POST 5 case link":
+		if p[3] == "case" && p[4] == "add" {
+			return write(RouteLink, s.linkCases, p[1])
 		}
 	case "GET 2 user":
 		if p[1] == "current" {
@@ -408,7 +433,7 @@ func body(r *http.Request, optional bool) (map[string]json.RawMessage, fakekit.R
 	}
 	kind, _, _ := strings.Cut(r.Header.Get("Content-Type"), ";")
 	if strings.EqualFold(kind, "multipart/form-data") {
-		return nil, badRequest("This fake takes no files"), false
+		return nil, badRequest("JSON is expected, not a form"), false
 	}
 	var obj map[string]json.RawMessage
 	if !strings.EqualFold(strings.TrimSpace(kind), "application/json") || json.Unmarshal(raw, &obj) != nil || obj == nil {

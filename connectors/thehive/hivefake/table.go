@@ -15,6 +15,9 @@ type record struct {
 	gen     int       // counts changes, to tell outdated log entries
 
 	observables []doc
+	attachments []doc
+	links       []string // of a case: type and id of the other
+	parent      *record  // of an observable
 	comments    []doc
 	procedures  []doc
 	tasks       []*record
