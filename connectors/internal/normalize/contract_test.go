@@ -27,14 +27,14 @@ func contracts(tb testing.TB, sub string) string {
 	return ""
 }
 
-var strictSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
+var strictSchemas = sync.OnceValues(func() (map[string]*jsonschema.Schema, error) {
 	c := jsonschema.NewCompiler()
 	for _, up := range []string{"../../../..", "../../../../.."} {
 		files, err := filepath.Glob(filepath.Join(up, "shared", "contracts", "events", "ocsf-1.8.0", "strict", "*.json"))
 		if err != nil || len(files) == 0 {
 			continue
 		}
-		id := ""
+		ids := map[string]string{}
 		for _, file := range files {
 			b, err := os.ReadFile(file)
 			if err != nil {
@@ -48,19 +48,28 @@ var strictSchema = sync.OnceValues(func() (*jsonschema.Schema, error) {
 			if err := c.AddResource(url, doc); err != nil {
 				return nil, err
 			}
-			if strings.HasSuffix(url, "/detection_finding.schema.json") {
-				id = url
+			ids[strings.TrimSuffix(filepath.Base(file), ".schema.json")] = url
+		}
+		out := map[string]*jsonschema.Schema{}
+		for _, class := range []string{"detection_finding", "incident_finding"} {
+			if out[class], err = c.Compile(ids[class]); err != nil {
+				return nil, err
 			}
 		}
-		return c.Compile(id)
+		return out, nil
 	}
 	return nil, os.ErrNotExist
 })
 
-// validate checks data against the strict schema, if it is there.
+// validate checks a Detection Finding against the strict schema, if it is there.
 func validate(tb testing.TB, data []byte) {
 	tb.Helper()
-	schema, err := strictSchema()
+	validateAs(tb, "detection_finding", data)
+}
+
+func validateAs(tb testing.TB, class string, data []byte) {
+	tb.Helper()
+	schemas, err := strictSchemas()
 	if err != nil {
 		if os.IsNotExist(err) {
 			return
@@ -71,8 +80,8 @@ func validate(tb testing.TB, data []byte) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	if err := schema.Validate(v); err != nil {
-		tb.Errorf("data is not what the strict schema wants: %v", err)
+	if err := schemas[class].Validate(v); err != nil {
+		tb.Errorf("data is not what the strict schema wants: %v\n%s", err, data)
 	}
 }
 
