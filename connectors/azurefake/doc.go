@@ -12,6 +12,9 @@
 //   - Graph subscriptions ("subscription resource type", "Receive change notifications through webhooks", "Reduce
 //     missing subscriptions and change notifications"): the validation handshake, life-time rules, batches, retries
 //     with backoff, and lifecycle notifications.
+//   - Threat intelligence: uploads of STIX objects to Sentinel ("Import threat intelligence with the upload API"), what
+//     Azure Resource Manager shows of them (Microsoft.SecurityInsights/threatIntelligence, 2025-09-01), and indicators of
+//     Defender for Endpoint ("Submit or update indicator", "Import indicators", "List", "Delete").
 //   - Log Analytics ("Azure Monitor Log Analytics API": request format, response format, errors, prefer options).
 //
 // Where documents are silent the harsher reading is taken: pages are offsets into a list that moves while it is read,
@@ -22,5 +25,5 @@
 // connectors, so that a misunderstanding on one side shows up on the other.
 //
 // One listener serves everything; the paths do not collide. Where a client wants a base URL per service, the prefixes
-// /login, /graph and /loganalytics are accepted and stripped.
+// /login, /graph, /loganalytics, /arm, /ti and /defender are accepted and stripped.
 package azurefake

@@ -105,6 +105,8 @@ type Options struct {
 	QueriesPer30s, QueriesAtOnce int
 	// Entra configures people's sign-ins and managed identities.
 	Entra EntraOptions
+	// TI configures threat intelligence: uploads to Sentinel, Azure Resource Manager, Defender.
+	TI TIOptions
 	// MaxSubscriptions is the quota of subscriptions; default 100.
 	MaxSubscriptions int
 	// ShortSubscriptions keeps lives below 45 minutes as asked, for tests.
@@ -132,6 +134,7 @@ type Server struct {
 	incidents incidentStore
 	subs      subscriptions
 	logs      logs
+	ti        tiState
 	limits    fakekit.Limiter
 
 	ctx    context.Context // ends the deliverers, which outlive every request
@@ -246,7 +249,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (s *Server) route(method, path string) (fakekit.Route, string, fakekit.Handler) {
 	p := strings.Split(strings.Trim(path, "/"), "/")
-	if len(p) > 1 && slices.Contains([]string{"login", "graph", "loganalytics"}, p[0]) {
+	if len(p) > 1 && slices.Contains([]string{"login", "graph", "loganalytics", "arm", "ti", "defender"}, p[0]) {
 		p = p[1:]
 	}
 	at := func(i int) string {
@@ -256,6 +259,9 @@ func (s *Server) route(method, path string) (fakekit.Route, string, fakekit.Hand
 		return ""
 	}
 	if r, arg, h, ok := s.routeEntra(method, p); ok {
+		return r, arg, h
+	}
+	if r, arg, h, ok := s.routeTI(method, p); ok {
 		return r, arg, h
 	}
 	key := method + " "
