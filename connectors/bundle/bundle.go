@@ -9,6 +9,7 @@ import (
 	"github.com/casewire/casewire/connectors/loganalytics"
 	"github.com/casewire/casewire/connectors/sentinel"
 	"github.com/casewire/casewire/connectors/thehive"
+	"github.com/casewire/casewire/connectors/threatintel"
 	"github.com/casewire/casewire/sdk"
 )
 
@@ -18,6 +19,7 @@ var constructors = map[string]func() *sdk.Connector{
 	"loganalytics": loganalytics.Connector,
 	"sentinel":     sentinel.Connector,
 	"thehive":      thehive.Connector,
+	"threatintel":  threatintel.Connector,
 }
 
 // Names lists the bundled connectors, sorted.

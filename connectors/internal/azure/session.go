@@ -66,7 +66,10 @@ func (s *Session) client(api API) (*rest.Client, error) {
 	o := api.Options
 	o.BaseURL, o.API, o.Transport = api.URL, api.Name, s.Transport
 	o.Field = "/" + strings.TrimPrefix(api.Field, "/")
-	o.Auth, o.OnUnauthorized, o.Explain = auth.Authorize, auth.OnUnauthorized, Explain
+	o.Auth, o.OnUnauthorized = auth.Authorize, auth.OnUnauthorized
+	if o.Explain == nil {
+		o.Explain = Explain
+	}
 	if o.RequestIDHeaders == nil {
 		o.RequestIDHeaders = []string{"request-id", "x-ms-request-id", "client-request-id"}
 	}

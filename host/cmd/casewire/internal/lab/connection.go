@@ -26,6 +26,11 @@ func (w *World) Connection(connector string, token bool) (json.RawMessage, error
 			"base_url": w.jiraURL, "email": account, "api_token": w.jiraToken, "project": w.project, "issue_type": "Task",
 			"index_lag": w.indexLag.String(),
 		},
+		"threatintel": {
+			"credential": entra, "workspace_id": w.Azure.Workspace(), "upload_url": w.azureURL, "arm_url": w.azureURL,
+			"scope": "https://management.azure.com/.default", "requests_per_minute": 1000,
+			"workspace": map[string]any{"subscription": "5f1c9a1e-2b7d-4c55-9a0e-0d6b2f4c7a11", "resource_group": "soc", "name": "soc"},
+		},
 		"thehive": {"base_url": w.hiveURL, "api_key": w.hiveKey},
 		"http": {
 			"base_url": w.webURL, "auth": map[string]any{"bearer": rand.Text()},
