@@ -51,6 +51,9 @@ var rules = []rule{
 	{room: "connectors/thehive", never: "connectors/jira", reason: "connectors do not know each other"},
 	{room: "connectors/sentinel", never: "connectors/loganalytics", reason: "connectors do not know each other"},
 	{room: "connectors/internal/normalize", never: "sdk/rest", reason: "normalization is pure: it sends nothing"},
+	{room: "connectors/threatintel", never: "connectors/sentinel", reason: "connectors do not know each other"},
+	{room: "connectors/threatintel/feed", never: "net/http", reason: "a document is read, nothing is fetched"},
+	{room: "connectors/threatintel/feed", never: "plugin/connectorv1", reason: "the command line reads documents, too"},
 	{room: "examples", never: "host/internal", reason: "if an example needs it, the API is short", direct: true},
 }
 

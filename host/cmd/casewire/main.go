@@ -14,6 +14,7 @@ import (
 	"github.com/casewire/casewire/host"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/bench"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/demo"
+	"github.com/casewire/casewire/host/cmd/casewire/internal/indicators"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/judge"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/scaffold"
 	"github.com/casewire/casewire/host/cmd/casewire/internal/torture"
@@ -46,7 +47,9 @@ func main() {
 	app := cli.App{
 		Version:    version,
 		Connectors: connectors(),
-		Commands:   []*cobra.Command{demo.Command(), torture.Command(), bench.Command(), connectorCommand()},
+	}
+	app.Commands = []*cobra.Command{
+		demo.Command(), torture.Command(), bench.Command(), connectorCommand(), indicators.Command(func() cli.App { return app }),
 	}
 	os.Exit(cli.Main(app, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }

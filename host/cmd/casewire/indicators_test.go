@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/casewire/casewire/connectors/azurefake"
+	"github.com/casewire/casewire/host/cmd/casewire/internal/lab"
+)
+
+// intelWorld is the vendors' side with a configuration that has one connection for indicators.
+func intelWorld(t *testing.T) (w *lab.World, dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	w, err := lab.New(dir, lab.Options{Seed: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	cfg, err := w.Connection("threatintel", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(cfg, &m); err != nil {
+		t.Fatal(err)
+	}
+	credential := m["credential"].(map[string]any)
+	delete(m, "credential")
+	if err := os.WriteFile(filepath.Join(dir, "entra.secret"), []byte(w.Azure.ClientSecret()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	credential["client_secret"] = "file:entra.secret"
+	m["requests_per_minute"] = 100000
+	doc, err := json.Marshal(map[string]any{ // JSON is YAML
+		"store": map[string]any{"path": filepath.Join(dir, "casewire.db")}, "credentials": map[string]any{"entra": credential},
+		"connections": map[string]any{"intel": map[string]any{"connector": "threatintel", "credential": "entra", "config": m}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "casewire.yaml"), doc, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return w, dir
+}
+
+// feedFile writes n indicators, one in a hundred of which must be refused, and each of those for a reason of its kind.
+func feedFile(t *testing.T, path string, n int) (bad int) {
+	t.Helper()
+	var b bytes.Buffer
+	b.WriteString("indicator,type,confidence,tlp,tags,description\n")
+	wrong := []string{"10.1.2.3,ip", "co.uk,domain", "*.evil.example,domain", "hxxp://127[.]0[.]0[.]1/x,url", "zz44,sha256"}
+	for i := range n {
+		value := fmt.Sprintf("%d.%d.%d[.]%d,ip", 11+i%60, i/60%250, i/15000%250, 1+i%250)
+		switch {
+		case i%100 == 99:
+			value = wrong[bad%len(wrong)]
+			bad++
+		case i%3 == 1:
+			value = fmt.Sprintf("host%d.evil-%d.net,domain", i, i%7)
+		case i%3 == 2:
+			value = fmt.Sprintf("%064x,sha256", i+1<<20)
+		}
+		fmt.Fprintf(&b, "%s,%d,AMBER,feed;batch-%d,seen in the wild\n", value, i%101, i%5)
+	}
+	if err := os.WriteFile(path, b.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return bad
+}
+
+type submitted struct {
+	Total, Accepted, Unchanged, Rejected, Duplicates, Requests int
+	Rejections                                                 []struct{ At, Reason string }
+}
+
+// submitFile runs casewire indicators submit to its end.
+func submitFile(t *testing.T, dir string, wantCode int, args ...string) submitted {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "casewire", append([]string{"indicators", "submit", "-c", filepath.Join(dir, "casewire.yaml"), "--json"}, args...)...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	code := 0
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = e.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	if code != wantCode {
+		t.Fatalf("exit code %d, want %d\n%s\n%s", code, wantCode, out, stderr.Bytes())
+	}
+	var s submitted
+	if err := json.Unmarshal(out, &s); err != nil {
+		t.Fatalf("%v in %s", err, out)
+	}
+	return s
+}
+
+// TestIndicatorsKilled submits 50,000 indicators with one in a hundred wrong, while the vendor throttles and loses answers,
+// and ends the command with SIGKILL twice. Every good one is there once, every bad one has a reason, and a second run sends
+// nothing.
+func TestIndicatorsKilled(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it starts processes")
+	}
+	const n = 50_000
+	w, dir := intelWorld(t)
+	file := filepath.Join(dir, "feed.csv")
+	bad := feedFile(t, file, n)
+	if bad != n/100 {
+		t.Fatalf("%d bad ones", bad)
+	}
+	w.Azure.SetFaults(azurefake.Faults{RetryAfter: time.Second})
+	trouble := func() {
+		for _, f := range []azurefake.Fault{azurefake.LostAnswer, azurefake.Throttle, azurefake.ErrorAfter, azurefake.Unavailable, azurefake.HTML} {
+			w.Azure.FailNext(azurefake.RouteTIUpload, f, 1)
+		}
+	}
+	begin := time.Now()
+	for _, until := range []int{120, 300} {
+		trouble()
+		cmd := exec.CommandContext(t.Context(), "casewire", "indicators", "submit", "-c", filepath.Join(dir, "casewire.yaml"), file)
+		var said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &said, &said
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		err := w.Until(t.Context(), 2*time.Minute, func() bool { return w.Azure.TI().Uploads >= until }, nil)
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		if err != nil {
+			t.Fatalf("%v; it said %s", err, said.Bytes())
+		}
+	}
+	trouble()
+	report := filepath.Join(dir, "report.jsonl")
+	s := submitFile(t, dir, 1, "--report", report, file)
+	t.Logf("50,000 indicators in %v", time.Since(begin).Round(10*time.Millisecond))
+	led := w.Azure.TI()
+	if s.Total != n || s.Accepted != n-bad || s.Rejected != bad || s.Duplicates != 0 || s.Unchanged != 0 {
+		t.Errorf("report: %d accepted, %d unchanged, %d rejected, %d duplicates", s.Accepted, s.Unchanged, s.Rejected, s.Duplicates)
+	}
+	if led.Objects != n-bad || led.Created != n-bad || led.Updated != 0 || led.Rejected != 0 {
+		t.Errorf("the fake: %d objects, %d created, %d updated, %d the same, %d rejected", led.Objects, led.Created, led.Updated, led.Same, led.Rejected)
+	}
+	for id, versions := range led.ByObject {
+		if versions != 1 {
+			t.Fatalf("%s has %d versions", id, versions)
+		}
+	}
+	for _, r := range s.Rejections {
+		if r.Reason == "" || !strings.HasPrefix(r.At, "line ") {
+			t.Fatalf("a rejection without a reason or a place: %+v", r)
+		}
+	}
+	b, err := os.ReadFile(report)
+	if err != nil || bytes.Count(b, []byte("\n")) != n {
+		t.Errorf("the report has %d lines (%v)", bytes.Count(b, []byte("\n")), err)
+	}
+
+	again := submitFile(t, dir, 1, file)
+	after := w.Azure.TI()
+	if again.Unchanged != n-bad || again.Rejected != bad || again.Requests != 0 || after.Uploads != led.Uploads || after.Updated != 0 {
+		t.Errorf("a second run: %+v requests %d; uploads %d, then %d", again.Unchanged, again.Requests, led.Uploads, after.Uploads)
+	}
+}
