@@ -37,7 +37,7 @@ import (
 
 // connections are the names that the example flows use, by their connectors.
 var connections = map[string]string{
-	"alerts": "sentinel", "tickets": "jira", "cases": "thehive", "logs": "loganalytics", "inbox": "http", "chat": "http",
+	"alerts": "sentinel", "tickets": "jira", "cases": "thehive", "logs": "loganalytics", "inbox": "http", "chat": "http", "intel": "threatintel",
 }
 
 // catalog is what the flows are checked against: the bundled connectors themselves.
