@@ -102,6 +102,9 @@ var (
 	}
 )
 
+// ErrDefault returned by a query function leaves the query to the default interpreter.
+var ErrDefault = errors.New("the default interpreter")
+
 type logs struct {
 	mu       sync.Mutex
 	custom   func(workspace, query, timespan string) (Result, error)
@@ -177,6 +180,9 @@ func (s *Server) query(c *fakekit.Call) fakekit.Reply {
 		run = s.interpret
 	}
 	result, err := run(workspace, text, span)
+	if errors.Is(err, ErrDefault) {
+		result, err = s.interpret(workspace, text, span)
+	}
 	if err != nil {
 		var qe *QueryError
 		if !errors.As(err, &qe) {

@@ -334,8 +334,37 @@ func (w *World) cannedRows() {
 				_ = json.Unmarshal([]byte(text), &list)
 			}
 		}
+		if list == nil && !strings.Contains(query, "SigninLogs") {
+			return azurefake.Result{}, azurefake.ErrDefault
+		}
 		return signIns(list), nil
 	})
+	w.Azure.SetTable("AWSCloudTrail", logins(), 0)
+	w.Azure.SetTable("Heartbeat", beats(), 40)
+}
+
+// logins are console logins to an AWS account, for queries by hand.
+func logins() azurefake.Table {
+	t := azurefake.Table{Columns: []azurefake.Column{
+		{Name: "TimeGenerated", Type: "datetime"}, {Name: "EventName", Type: "string"}, {Name: "UserIdentityType", Type: "string"},
+		{Name: "RecipientAccountId", Type: "string"}, {Name: "SourceIpAddress", Type: "string"}, {Name: "AdditionalEventData", Type: "dynamic"},
+	}}
+	for i, typ := range []string{"Root", "IAMUser", "Root", "Root"} {
+		t.Rows = append(t.Rows, []any{
+			fmt.Sprintf("2026-11-01T10:0%d:00.1234567Z", i), "ConsoleLogin", typ, "123456789012",
+			fmt.Sprintf("203.0.113.%d", i), `{"MFAUsed":"No","LoginTo":"https://console.example/\u001b[31m"}`,
+		})
+	}
+	return t
+}
+
+// beats are more rows than an answer of this table holds.
+func beats() azurefake.Table {
+	t := azurefake.Table{Columns: []azurefake.Column{{Name: "TimeGenerated", Type: "datetime"}, {Name: "Computer", Type: "string"}, {Name: "n", Type: "long"}}}
+	for i := range 100 {
+		t.Rows = append(t.Rows, []any{time.Date(2026, 11, 1, 0, i, 0, 0, time.UTC).Format(time.RFC3339), "web-1", i})
+	}
+	return t
 }
 
 // signIns makes a few rows for each address.
