@@ -374,6 +374,13 @@ var refreshRefusals = map[string]string{
 	"50057":  "The user account is disabled.",
 }
 
+// SetStrictRefresh changes [EntraOptions.StrictRefresh].
+func (s *Server) SetStrictRefresh(strict bool) {
+	s.grants.mu.Lock()
+	defer s.grants.mu.Unlock()
+	s.opt.Entra.StrictRefresh = strict
+}
+
 // EndSignIns refuses every refresh token from now on with an AADSTS code such as 50173 or 700082.
 func (s *Server) EndSignIns(aadsts string) {
 	s.grants.mu.Lock()
