@@ -50,6 +50,7 @@ func Connector() *sdk.Connector {
 			"params":   map[string]any{"acct": "123456789012"},
 			"timespan": "PT24H",
 		}))
+	azure.SignIn(c, func(c *Client) *azure.Session { return c.session })
 	sdk.OnCheck(c, (*Client).check)
 	return c
 }
@@ -99,12 +100,20 @@ type Summary struct {
 }
 
 func (c *Client) check(ctx context.Context) []sdk.Probe {
+	probes := c.session.Check(ctx, azure.Need{API: apiName, Scope: cmp.Or(c.cfg.Scope, c.cfg.Cloud().LogAnalyticsScope)})
+	if probes[0].Status == sdk.ProbeFailed {
+		return append(probes, sdk.Probe{Name: "query", Status: sdk.ProbeSkipped, Summary: "there is no token"})
+	}
+	return append(probes, c.checkQuery(ctx))
+}
+
+func (c *Client) checkQuery(ctx context.Context) sdk.Probe {
 	sum, err := c.query(ctx, QueryInput{Query: "print ok = true", MaxRows: 1, Split: "off", TimeColumn: "TimeGenerated"}, func(rawRow) error { return nil })
 	if err != nil || sum.RowCount > 1 {
-		return []sdk.Probe{{
+		return sdk.Probe{
 			Name: "query", Status: sdk.ProbeFailed, Summary: fmt.Sprint(err),
 			Remedy: "give the app the role Log Analytics Reader on the workspace (it can take an hour to apply) and the API permission Data.Read",
-		}}
+		}
 	}
-	return []sdk.Probe{{Name: "query", Status: sdk.ProbeOK, Summary: "the workspace answers"}}
+	return sdk.Probe{Name: "query", Status: sdk.ProbeOK, Summary: "the workspace answers"}
 }

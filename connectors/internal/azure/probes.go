@@ -271,7 +271,7 @@ func (s *Session) askSecretExpiry(ctx context.Context, c *Credential) (time.Time
 // expiry says how long something still holds.
 func expiry(name string, end, now time.Time, remedy string) sdk.Probe {
 	left := end.Sub(now)
-	p := sdk.Probe{Name: name, Status: sdk.ProbeOK, Summary: fmt.Sprintf("expires on %s, in %d days", end.UTC().Format(time.DateOnly), int(left.Hours()/24))}
+	p := sdk.Probe{Name: name, Status: sdk.ProbeOK, Expires: end, Summary: fmt.Sprintf("expires on %s, in %d days", end.UTC().Format(time.DateOnly), int(left.Hours()/24))}
 	switch {
 	case left <= 0:
 		p.Status, p.Summary, p.Remedy = sdk.ProbeFailed, "expired on "+end.UTC().Format(time.DateOnly), remedy

@@ -105,7 +105,7 @@ func TestExpiries(t *testing.T) {
 		}
 		byCert := bySecret(srv.URL)
 		byCert.ClientSecret, byCert.Certificate = sdk.Secret{}, plugin.NewSecret(string(pair.pem(t)))
-		if got := find(openSession(t, byCert, srv.URL).Check(t.Context(), alertNeeds[0]), "certificate"); got.Status != tc.want || !strings.Contains(got.Summary, "in ") {
+		if got := find(openSession(t, byCert, srv.URL).Check(t.Context(), alertNeeds[0]), "certificate"); got.Status != tc.want || !strings.Contains(got.Summary, "in ") || !got.Expires.Equal(pair.leaf.NotAfter) {
 			t.Errorf("certificate, %d days: %+v", tc.days, got)
 		}
 	}

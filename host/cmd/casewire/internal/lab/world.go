@@ -62,7 +62,7 @@ func New(dir string, o Options) (w *World, err error) {
 			w.Close()
 		}
 	}()
-	w.Azure = azurefake.New(azurefake.Options{Seed: o.Seed, Push: o.Push})
+	w.Azure = azurefake.New(azurefake.Options{Seed: o.Seed, Push: o.Push, Entra: azurefake.EntraOptions{DeviceInterval: time.Second}})
 	w.Azure.SetFaults(o.Graph)
 	w.Azure.SetReadLag(o.GraphReadLag)
 	w.Jira = jirafake.New(jirafake.Options{
