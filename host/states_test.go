@@ -18,9 +18,11 @@ import (
 	"time"
 
 	"github.com/casewire/casewire/host"
+	"github.com/casewire/casewire/host/flow"
 	"github.com/casewire/casewire/host/store"
 	"github.com/casewire/casewire/host/store/sqlite"
 	"github.com/casewire/casewire/plugin"
+	"github.com/casewire/casewire/plugin/connectorv1"
 	"github.com/casewire/casewire/sdk"
 )
 
@@ -54,6 +56,79 @@ func rotating(name string) *sdk.Connector {
 		return out, nil
 	}, sdk.Read)
 	return c
+}
+
+// failing makes one whose calls use the token up and then fail, each in its way.
+func failing() *sdk.Connector {
+	c := rotating("failing")
+	turn := func(s *session) { s.env.SaveState([]byte("clear-token-" + s.env.Connection)) }
+	sdk.Action(c, "fail", "Fail.", func(s *session, _ context.Context, _ nothing) (nothing, error) {
+		turn(s)
+		return nothing{}, sdk.NotFound("it is not there")
+	}, sdk.Read)
+	sdk.AddTrigger(c, sdk.Trigger[*session, cursor]{
+		Name: "events", Summary: "Events.", Emits: []string{"io.casewire.alert.v1"}, Interval: time.Hour,
+		Poll: func(s *session, _ context.Context, _ cursor, _ func(sdk.Page[cursor]) error) error {
+			turn(s)
+			return sdk.Denied("no")
+		},
+		Hook: func(s *session, _ context.Context, _ *sdk.HookRequest) (*sdk.HookResponse, error) {
+			turn(s)
+			return &sdk.HookResponse{}, nil
+		},
+	})
+	return c
+}
+
+// What a call used up is used up, whatever became of the call.
+func TestStateOfCallsThatFail(t *testing.T) {
+	t.Parallel()
+	st, err := sqlite.Open(t.Context(), filepath.Join(t.TempDir(), "casewire.db"), sqlite.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	conn := func(name string) host.Connection {
+		return host.Connection{Name: name, Connector: "failing", Config: json.RawMessage(`{}`)}
+	}
+	h, err := host.New(host.Options{
+		Store: st, RunDir: filepath.Join(t.TempDir(), "r"), StateKey: plugin.NewSecret(stateKeyA),
+		Connectors:  map[string]host.Connector{"failing": host.MemoryConnector(sdk.Server(failing()))},
+		Connections: []host.Connection{conn("call"), conn("poll"), conn("hook")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := func(c string) flow.Source {
+		return flow.Source{File: c + ".yaml", Data: []byte("name: " + c + "\non: { failing.events: { connection: " + c + " } }\nsteps: [{ id: a, let: { x: 1 } }]\n")}
+	}
+	flows, diags := flow.Load([]flow.Source{text("poll"), text("hook")}, h)
+	if diags.HasErrors() {
+		t.Fatal(diags)
+	}
+	if err := h.SetFlows(t.Context(), flows); err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w := &world{t: t, host: h, store: st}
+	t.Cleanup(w.stop)
+	_, err = h.Invoke(t.Context(), host.Invocation{Connection: "call", Action: "fail", Input: json.RawMessage(`{}`)})
+	if e := plugin.FromError(err); e == nil || e.Class() != plugin.ClassNotFound {
+		t.Fatal(err)
+	}
+	if _, err := h.Webhook(t.Context(), "hook", "events", &connectorv1.HandleWebhookRequest{Method: "POST"}); err != nil {
+		t.Fatal(err)
+	}
+	w.eventually("the poll", func() bool {
+		kept, err := keeper(t, st).State(t.Context(), conn("poll"))
+		return err == nil && len(kept) > 0
+	})
+	for _, name := range []string{"call", "poll", "hook"} {
+		if kept, err := keeper(t, st).State(t.Context(), conn(name)); err != nil || string(kept) != "clear-token-"+name {
+			t.Errorf("%s: kept %q, %v", name, kept, err)
+		}
+	}
 }
 
 const stateKeyA = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff"

@@ -44,3 +44,7 @@ const (
 	// RowFlush is the longest that a row waits in a chunk.
 	RowFlush = 200 * time.Millisecond
 )
+
+// StateTrailer is the metadata key under which a call that ended in an error, or whose answer has no place for it, brings new
+// connection state: what a failed call used up, such as a refresh token, is used up all the same.
+const StateTrailer = "casewire-connection-state-bin"

@@ -10,7 +10,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
@@ -226,6 +228,21 @@ func (c *connection) takeState() []byte {
 	b := c.state
 	c.state = nil
 	return b
+}
+
+// trail sends state that the host has not been given yet along with the end of a call that has no other place for it. It
+// stays to be given: whether a trailer arrives nobody can tell.
+func (c *connection) trail(set func(metadata.MD)) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.state != nil {
+		set(metadata.Pairs(plugin.StateTrailer, string(c.state)))
+	}
+}
+
+// unaryTrailer sets the trailer of a unary call.
+func unaryTrailer(ctx context.Context) func(metadata.MD) {
+	return func(md metadata.MD) { _ = grpc.SetTrailer(ctx, md) } // it fails only outside of a call
 }
 
 // keepState gives back state that could not be sent, unless there is newer.

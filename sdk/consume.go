@@ -53,6 +53,7 @@ func (s *server) Consume(stream consumeStream) error {
 		return err
 	}
 	defer done()
+	defer func() { conn.trail(stream.SetTrailer) }()
 	return s.seal(run(ctx, conn), conn, false)
 }
 

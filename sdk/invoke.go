@@ -33,6 +33,12 @@ func (s *server) Invoke(req *connectorv1.InvokeRequest, stream grpc.ServerStream
 		return err
 	}
 	defer done()
+	sent := false
+	defer func() {
+		if !sent {
+			conn.trail(stream.SetTrailer)
+		}
+	}()
 	var output []byte
 	err = s.guard(a.name, func() error {
 		defer w.close()
@@ -51,7 +57,7 @@ func (s *server) Invoke(req *connectorv1.InvokeRequest, stream grpc.ServerStream
 	err = stream.Send(&connectorv1.InvokeResponse{Kind: &connectorv1.InvokeResponse_Result{
 		Result: &connectorv1.Result{Output: output, ConnectionState: state},
 	}})
-	if err != nil && state != nil {
+	if sent = err == nil; !sent && state != nil {
 		conn.keepState(state)
 	}
 	return err

@@ -151,6 +151,7 @@ func (s *server) Check(ctx context.Context, req *connectorv1.CheckRequest) (*con
 		return nil
 	})
 	if err != nil {
+		conn.trail(unaryTrailer(ctx))
 		return nil, s.seal(err, conn, false)
 	}
 	resp := &connectorv1.CheckResponse{ConnectionState: conn.takeState()}
@@ -181,6 +182,7 @@ func (s *server) HandleWebhook(ctx context.Context, req *connectorv1.HandleWebho
 		return nil, err
 	}
 	defer done()
+	defer func() { conn.trail(unaryTrailer(ctx)) }()
 	in := &HookRequest{
 		Method: req.GetMethod(), Path: req.GetPath(), Query: req.GetQuery(), Body: req.GetBody(),
 		RemoteAddr: req.GetRemoteAddr(), Header: make(http.Header, len(req.GetHeaders())),

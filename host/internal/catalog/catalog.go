@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/casewire/casewire/host/internal/launch"
 	"github.com/casewire/casewire/plugin"
@@ -251,6 +252,13 @@ func (c *Catalog) saveState(cn *conn, state []byte) {
 	}
 	if f := c.onState.Load(); f != nil && *f != nil {
 		(*f)(cn.spec, state)
+	}
+}
+
+// saveTrailer keeps what came with the end of a call. It must have ended.
+func (c *Catalog) saveTrailer(cn *conn, trailer func() metadata.MD) {
+	if v := trailer().Get(plugin.StateTrailer); len(v) > 0 {
+		c.saveState(cn, []byte(v[len(v)-1]))
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
@@ -15,11 +17,15 @@ import (
 func (c *Catalog) Check(ctx context.Context, connection string) ([]*connectorv1.Probe, error) {
 	a := attempt{verb: "check", connection: connection, sent: true, harmless: true}
 	var cn *conn
+	var trailer metadata.MD
 	resp, err := control(ctx, c, connection, a, 0, c.timing.Check,
 		func(ctx context.Context, in *instance, at *conn) (*connectorv1.CheckResponse, error) {
 			cn = at
-			return in.client.Check(ctx, &connectorv1.CheckRequest{Call: newCall(ctx, at)})
+			return in.client.Check(ctx, &connectorv1.CheckRequest{Call: newCall(ctx, at)}, grpc.Trailer(&trailer))
 		})
+	if cn != nil {
+		c.saveTrailer(cn, func() metadata.MD { return trailer })
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -35,15 +41,20 @@ func (c *Catalog) Webhook(ctx context.Context, connection, trigger string, req *
 		return nil, tooLarge("%s: the body has %d bytes, more than %d", a.what(), n, plugin.MaxHookBody)
 	}
 	var by *instance
+	var at *conn
+	var trailer metadata.MD
 	resp, err := control(ctx, c, connection, a, fingerprint("webhook", connection, trigger, 0, req.GetBody()), c.timing.Webhook,
 		func(ctx context.Context, in *instance, cn *conn) (*connectorv1.HandleWebhookResponse, error) {
-			by = in
+			by, at = in, cn
 			// The caller's message is not changed: it may be sent again.
 			return in.client.HandleWebhook(ctx, &connectorv1.HandleWebhookRequest{
 				Call: newCall(ctx, cn), Trigger: trigger, Method: req.GetMethod(), Path: req.GetPath(), Query: req.GetQuery(),
 				Headers: req.GetHeaders(), Body: req.GetBody(), RemoteAddr: req.GetRemoteAddr(),
-			})
+			}, grpc.Trailer(&trailer))
 		})
+	if at != nil {
+		c.saveTrailer(at, func() metadata.MD { return trailer })
+	}
 	if err != nil {
 		return nil, err
 	}

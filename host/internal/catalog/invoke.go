@@ -50,7 +50,7 @@ func (c *Catalog) Invoke(ctx context.Context, inv Invocation, onEvent func(*conn
 		if err != nil {
 			return nil, err
 		}
-		r := receiver{in: in, onEvent: onEvent, a: attempt{verb: inv.Action, connection: inv.Connection}}
+		r := receiver{in: in, cn: cn, onEvent: onEvent, a: attempt{verb: inv.Action, connection: inv.Connection}}
 		mode := byte('x')
 		if inv.Resolve {
 			mode = 'r' // to look is another thing than to do
@@ -81,6 +81,7 @@ func (c *Catalog) Invoke(ctx context.Context, inv Invocation, onEvent func(*conn
 // receiver takes what one Invoke answers.
 type receiver struct {
 	in        *instance
+	cn        *conn
 	onEvent   func(*connectorv1.InvokeResponse) error
 	a         attempt
 	delivered bool // something was handed to onEvent
@@ -137,7 +138,11 @@ func (r *receiver) receive(ctx context.Context, s grpc.ClientStream) (*connector
 	var result *connectorv1.Result
 	for {
 		m := new(connectorv1.InvokeResponse)
-		if err := s.RecvMsg(m); errors.Is(err, io.EOF) {
+		err := s.RecvMsg(m)
+		if err != nil {
+			r.in.sup.cat.saveTrailer(r.cn, s.Trailer)
+		}
+		if errors.Is(err, io.EOF) {
 			break
 		} else if err != nil {
 			return nil, r.in.failure(ctx, r.a, err)

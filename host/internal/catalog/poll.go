@@ -75,6 +75,9 @@ func (p *poll) run(ctx context.Context, w consumption) *plugin.Error {
 	var fault *plugin.Error
 	for {
 		m, err := s.Recv()
+		if err != nil {
+			p.in.sup.cat.saveTrailer(p.cn, s.Trailer)
+		}
 		if errors.Is(err, io.EOF) {
 			return fault
 		}

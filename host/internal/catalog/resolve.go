@@ -67,6 +67,7 @@ type resolverKey struct {
 // resolver is one long-lived stream on which hints are looked up.
 type resolver struct {
 	in     *instance
+	cn     *conn
 	key    resolverKey
 	a      attempt
 	cancel context.CancelFunc
@@ -125,7 +126,7 @@ func (in *instance) resolver(cn *conn, trigger string) *resolver {
 	}
 	ctx, cancel := context.WithCancel(in.ctx)
 	r := &resolver{
-		in: in, key: key, cancel: cancel, more: make(chan struct{}, 1), dead: make(chan struct{}), pending: map[string][]slot{},
+		in: in, cn: cn, key: key, cancel: cancel, more: make(chan struct{}, 1), dead: make(chan struct{}), pending: map[string][]slot{},
 		a: attempt{verb: "resolve " + trigger, connection: cn.spec.Name, harmless: true},
 	}
 	in.resolvers[key] = r
@@ -155,6 +156,7 @@ func (r *resolver) run(ctx context.Context, call *connectorv1.CallContext) {
 				r.deliver(m.GetOutcome())
 			}
 		}
+		r.in.sup.cat.saveTrailer(r.cn, s.Trailer)
 	}
 	var e *plugin.Error
 	if errors.Is(err, io.EOF) {
