@@ -45,6 +45,7 @@ func Handler(h *host.Host, st store.Store, o Options) http.Handler {
 	mux.Handle("GET /v1/runs", a.operator(a.runs))
 	mux.Handle("GET /v1/runs/{id}", a.operator(a.run))
 	mux.Handle("POST /v1/runs/{id}/replay", a.operator(a.replay))
+	mux.Handle("POST /v1/runs/{id}/cancel", a.operator(a.cancel))
 	mux.Handle("GET /v1/deadletters", a.operator(a.deadLetters))
 	mux.Handle("POST /v1/connectors/{connector}/lift", a.operator(a.lift))
 	mux.Handle("POST /v1/connections/{connection}/triggers/{trigger}/poll", a.operator(a.poll))
@@ -92,6 +93,8 @@ func (a *api) operator(next func(http.ResponseWriter, *http.Request) error) http
 				fail(w, http.StatusNotFound, "not found", err.Error())
 			case errors.Is(err, host.ErrNotReplayable):
 				fail(w, http.StatusConflict, "cannot be replayed", err.Error())
+			case errors.Is(err, host.ErrNotCancellable):
+				fail(w, http.StatusConflict, "cannot be cancelled", err.Error())
 			default:
 				fail(w, http.StatusInternalServerError, "failed", err.Error())
 			}

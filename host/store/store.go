@@ -19,6 +19,10 @@ var (
 	ErrBusy = errors.New("store: effect key is held by another run")
 	// ErrNotFound means that there is no such record.
 	ErrNotFound = errors.New("store: not found")
+	// ErrLeased means that somebody works on the run: it is theirs to end.
+	ErrLeased = errors.New("store: run is being worked on")
+	// ErrEnded means that the run has ended already.
+	ErrEnded = errors.New("store: run has ended")
 	// ErrFull means that the disk is short; what was offered was not accepted.
 	ErrFull = errors.New("store: not enough free space")
 )
@@ -68,6 +72,10 @@ type Runs interface {
 	RenewRuns(ctx context.Context, owner string, leases []Lease, until time.Time) ([]string, error)
 	// Advance writes the progress of a leased run, fenced: steps, effects, state, dead letter, in one transaction.
 	Advance(ctx context.Context, a Advance) error
+	// CancelRun ends a run that nobody works on, and lets the next of its line go on. It ends as cancelled or, if it holds an
+	// effect as intent or unknown or an unsafe step was begun, as parked: what it wrote may have happened, and a person
+	// decides. It returns the state that it came to, ErrLeased, ErrEnded or ErrNotFound.
+	CancelRun(ctx context.Context, c Cancel) (RunState, error)
 	// Run returns a run with its event key; Steps its journal in order.
 	Run(ctx context.Context, id string) (Run, error)
 	Steps(ctx context.Context, run string) ([]Step, error)
@@ -313,6 +321,14 @@ type Advance struct {
 	Class      string
 	Output     json.RawMessage
 	DeadLetter *DeadLetter
+}
+
+// Cancel ends a run by request.
+type Cancel struct {
+	Run string
+	Now time.Time
+	// Reason is what the run says from then on; Parked, if it has to be parked instead.
+	Reason, Parked string
 }
 
 // StepState is where a step stands.

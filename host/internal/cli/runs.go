@@ -55,7 +55,7 @@ func runsCommand() *cobra.Command {
 	cmd.Flags().StringVar(&state, "state", "", "only runs in this state: "+strings.Join(runStates, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(runStates, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().IntVar(&limit, "limit", 50, "most runs to list")
-	cmd.AddCommand(runsShowCommand())
+	cmd.AddCommand(runsShowCommand(), runsCancelCommand())
 	return cmd
 }
 

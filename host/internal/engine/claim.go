@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"github.com/casewire/casewire/host/store"
@@ -19,6 +20,8 @@ type task struct {
 	ctx    context.Context //nolint:containedctx // lives as long as the lease
 	cancel context.CancelCauseFunc
 	until  time.Time // end of the lease; guarded by Engine.mu
+
+	unwanted atomic.Pointer[store.Cancel] // somebody asked for its end
 }
 
 // claimRuns leases as many runs as there are free workers, whenever there may be any: at Wake, when a run lets go (it may
@@ -99,13 +102,16 @@ func (e *Engine) newTask(run store.Run, until time.Time) *task {
 	return &task{run: run, lease: store.Lease{Run: run.ID, Fence: run.Fence}, ctx: ctx, cancel: cancel, until: until}
 }
 
-func (e *Engine) finished(t *task) {
+func (e *Engine) finished(t *task, waits bool) {
 	t.cancel(nil)
 	e.mu.Lock()
 	if e.active[t.run.ID] == t {
 		delete(e.active, t.run.ID)
 	}
 	e.mu.Unlock()
+	if c := t.unwanted.Load(); c != nil && waits {
+		e.cancelWaiting(*c)
+	}
 	e.busy.Add(-1)
 	e.Wake()
 }

@@ -190,6 +190,31 @@ func (m *memStore) Advance(_ context.Context, a store.Advance) error {
 	})
 }
 
+func (m *memStore) CancelRun(_ context.Context, c store.Cancel) (state store.RunState, err error) {
+	err = m.do("cancel", func() error {
+		r := m.runs[c.Run]
+		switch {
+		case r == nil:
+			return store.ErrNotFound
+		case !r.State.Live():
+			return store.ErrEnded
+		case r.State == store.RunRunning && !c.Now.After(r.LeaseEnd):
+			return store.ErrLeased
+		}
+		state, r.Reason = store.RunCancelled, c.Reason
+		for _, e := range m.effects {
+			if e.Run == r.ID && unsettled(e.State) {
+				state, r.Reason = store.RunParked, c.Parked
+			}
+		}
+		r.State, r.Ended = state, c.Now
+		g := m.groups[[2]string{r.OrderKey, r.Flow}]
+		*g = slices.DeleteFunc(*g, func(o *store.Run) bool { return o == r })
+		return nil
+	})
+	return state, err
+}
+
 func (m *memStore) settleEffect(e store.Effect) {
 	was := m.effects[e.EffectKey]
 	e.FirstSent = was.FirstSent

@@ -23,6 +23,8 @@ type (
 		step   string
 		reason string
 	}
+	// cancellation stops the run between two steps because somebody asked for it.
+	cancellation struct{ reason string }
 	// failure is a step that failed for good.
 	failure struct {
 		step  string // path of the innermost step
@@ -38,6 +40,8 @@ var errGone = errors.New("engine: run given up")
 func (s *suspension) Error() string { return "suspended: " + s.reason }
 func (p *parking) Error() string    { return p.reason }
 func (f *failure) Error() string    { return f.text }
+
+func (c *cancellation) Error() string { return c.reason }
 
 // worse picks what counts of the outcomes of concurrent turns. A turn that waits may yet learn the fate of a write, so it
 // goes before the failures and parkings of others, which stand in the journal and are met again at the resume. But one that
@@ -64,15 +68,17 @@ func rank(err error) int {
 		return 0
 	case *failure:
 		return 2
-	case *parking:
+	case *cancellation:
 		return 3
+	case *parking:
+		return 4
 	case *suspension:
 		if err.busy {
 			return 1
 		}
-		return 4
-	default: // errGone
 		return 5
+	default: // errGone
+		return 6
 	}
 }
 

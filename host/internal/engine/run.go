@@ -39,7 +39,8 @@ type runner struct {
 
 // execute runs a task to an end or to a wait, and writes which.
 func (e *Engine) execute(t *task) {
-	defer e.finished(t)
+	waits := false
+	defer func() { e.finished(t, waits) }()
 	began := time.Now()
 	r := &runner{e: e, t: t}
 	out, err := r.run()
@@ -49,6 +50,7 @@ func (e *Engine) execute(t *task) {
 		e.obs.RunLost(t.run)
 		return
 	}
+	waits = a.State == store.RunWaiting
 	e.obs.RunReleased(t.run, a.State, plugin.Class(a.Class), time.Since(began))
 	if a.State == store.RunParked || a.State == store.RunDeadLetter {
 		e.log.Warn("run needs a person", slog.String("run", t.run.ID), slog.String("flow", t.run.Flow),
@@ -69,6 +71,8 @@ func (r *runner) ending(out json.RawMessage, err error) *store.Advance {
 		a.State, a.NotBefore, a.Reason, a.Class = store.RunWaiting, err.until, err.reason, string(err.class)
 	case *parking:
 		a.State, a.Reason, a.Class = store.RunParked, err.reason, string(plugin.ClassUncertain)
+	case *cancellation:
+		a.State, a.Reason, a.Class = store.RunCancelled, err.reason, string(plugin.ClassCancelled)
 	case *failure:
 		a.State, a.Reason, a.Class = store.RunDeadLetter, err.text, string(err.class)
 		a.DeadLetter = &store.DeadLetter{

@@ -47,6 +47,9 @@ func (r *runner) body(sc *scope, steps []*flow.Step, need bool) error {
 		if inner != reuseNone && sc.reuse != reuseNone && r.adopt(sc, s, path) {
 			continue
 		}
+		if c := r.t.unwanted.Load(); c != nil {
+			return &cancellation{reason: c.Reason}
+		}
 		v, err := r.step(sc, s, path, inner, need || i < len(steps)-1)
 		if err != nil {
 			return err

@@ -95,6 +95,9 @@ func (x *runIndex) add(r *liveRun, order, flow string) {
 
 // activate makes the head of a lane claimable, now or later.
 func (x *runIndex) activate(r *liveRun) {
+	if r.settling {
+		return // it is about to end
+	}
 	if r.state == store.RunWaiting {
 		x.waiting.push(r, r.notBefore)
 		return
@@ -170,6 +173,54 @@ func (x *runIndex) release(r *liveRun, state store.RunState, notBefore, now int6
 	x.setState(r, state)
 	r.owner, r.leaseEnd, r.notBefore, r.updated = "", 0, notBefore, now
 	x.activate(r)
+}
+
+// idle says whether nobody works on a run.
+func (r *liveRun) idle(now int64) bool {
+	return !r.settling && (r.state != store.RunRunning || r.leaseEnd <= now)
+}
+
+// withdraw makes an idle run, wherever it stands in its lane, unclaimable while its end is being committed; restore takes
+// that back.
+func (x *runIndex) withdraw(r *liveRun) {
+	r.settling = true
+	for _, h := range []*heap[*liveRun]{&x.ready, &x.waiting, &x.leased} {
+		if h.has(r) {
+			h.remove(r)
+			return
+		}
+	}
+}
+
+func (x *runIndex) restore(r *liveRun) {
+	r.settling, r.ending = false, false
+	switch {
+	case r.lane.head != r:
+	case r.state == store.RunRunning:
+		x.leased.push(r, r.leaseEnd)
+	default:
+		x.activate(r)
+	}
+}
+
+// leave takes a withdrawn run out of its lane.
+func (x *runIndex) leave(r *liveRun) {
+	l := r.lane
+	if l.head == r {
+		x.end(r)
+		return
+	}
+	x.forget(r)
+	delete(x.byID, r.id)
+	x.count[r.state]--
+	before := l.head
+	for before.next != r {
+		before = before.next
+	}
+	if before.next = r.next; r.next == nil {
+		l.tail = before
+	}
+	r.next = nil
 }
 
 // end takes a settled run out and lets the next of its lane step forward.

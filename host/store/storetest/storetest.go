@@ -36,6 +36,7 @@ func Exercise(t *testing.T, open Open) {
 		{"Hints", hintTests},
 		{"Ingest", ingestTests},
 		{"Runs", runTests},
+		{"Cancel", cancelTests},
 		{"Effects", effectTests},
 		{"Rest", restTests},
 		{"Concurrent", concurrentTests},
