@@ -15,6 +15,8 @@
 //   - Threat intelligence: uploads of STIX objects to Sentinel ("Import threat intelligence with the upload API"), what
 //     Azure Resource Manager shows of them (Microsoft.SecurityInsights/threatIntelligence, 2025-09-01), and indicators of
 //     Defender for Endpoint ("Submit or update indicator", "Import indicators", "List", "Delete").
+//   - Azure Resource Manager: the Microsoft Sentinel part of one workspace (Microsoft.SecurityInsights 2025-09-01):
+//     incidents with etags and whole-object writes, comments, tasks, playbooks, watchlists with long-running operations.
 //   - Log Analytics ("Azure Monitor Log Analytics API": request format, response format, errors, prefer options).
 //
 // Where documents are silent the harsher reading is taken: pages are offsets into a list that moves while it is read,

@@ -107,6 +107,8 @@ type Options struct {
 	Entra EntraOptions
 	// TI configures threat intelligence: uploads to Sentinel, Azure Resource Manager, Defender.
 	TI TIOptions
+	// ARM are the options of Azure Resource Manager, which serves one Microsoft Sentinel workspace.
+	ARM ARM
 	// MaxSubscriptions is the quota of subscriptions; default 100.
 	MaxSubscriptions int
 	// ShortSubscriptions keeps lives below 45 minutes as asked, for tests.
@@ -136,6 +138,7 @@ type Server struct {
 	logs      logs
 	ti        tiState
 	limits    fakekit.Limiter
+	arm       arm
 
 	ctx    context.Context // ends the deliverers, which outlive every request
 	cancel context.CancelFunc
@@ -189,6 +192,7 @@ func New(o Options) *Server {
 	s.subs.byID = map[string]*subscription{}
 	s.subs.ledger = newSubLedger()
 	s.logs.canned = map[string]Result{}
+	s.arm.init(o.ARM)
 	s.SetPush(o.Push)
 	return s
 }
@@ -243,6 +247,11 @@ var (
 
 // ServeHTTP answers one request.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if isARM(r.URL.Path) {
+		route, args, h := s.routeARM(r.Method, r.URL.Path)
+		s.kit.Serve(w, r, route, args, h)
+		return
+	}
 	route, arg, h := s.route(r.Method, r.URL.Path)
 	s.kit.Serve(w, r, route, [3]string{arg}, h)
 }

@@ -31,6 +31,7 @@ func (c *Client) check(ctx context.Context) []sdk.Probe {
 	})
 	probes = append(probes, c.checkReads(ctx)...)
 	probes = append(probes, c.checkPush(ctx)...)
+	probes = append(probes, c.checkARM(ctx)...)
 	return probes
 }
 

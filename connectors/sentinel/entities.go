@@ -23,7 +23,7 @@ type Entities struct {
 	URLs     []string `json:"urls" doc:"URLs"`
 	Hashes   []string `json:"hashes" doc:"Hashes of files"`
 	Files    []string `json:"files" doc:"Names of files"`
-	Alerts   int      `json:"alerts" doc:"How many alerts they come from"`
+	Alerts   int      `json:"alerts" doc:"How many alerts they come from; 0 where Microsoft does not say"`
 }
 
 // Entity is a value worth looking up.
@@ -33,7 +33,7 @@ type Entity struct {
 	Tag      string `json:"tag" doc:"Tells apart what shares the data type other: user, mac, process, …"`
 	Value    string `json:"value" doc:"The value in canonical form" example:"198.51.100.77"`
 	Verdict  string `json:"verdict" doc:"Microsoft's verdict on the evidence that it comes from" example:"Suspicious"`
-	Alert    string `json:"alert" doc:"Id of an alert that has it"`
+	Alert    string `json:"alert" doc:"Id of an alert that has it; empty where Microsoft does not say"`
 }
 
 func (c *Client) alertEntities(ctx context.Context, in AlertRef) (Entities, error) {
@@ -46,6 +46,9 @@ func (c *Client) alertEntities(ctx context.Context, in AlertRef) (Entities, erro
 }
 
 func (c *Client) incidentEntities(ctx context.Context, in IncidentRef) (Entities, error) {
+	if isARMIncident(in.Incident) {
+		return c.armEntities(ctx, in.Incident)
+	}
 	body, _, err := c.fetchIncident(ctx, in.Incident, true)
 	if err != nil {
 		return Entities{}, err
@@ -78,16 +81,19 @@ func (e *Entities) add(raw []byte, tenant string) error {
 	e.Alerts++
 	for i := range f.Observables {
 		o := &f.Observables[i]
-		if o.DataType() == "" {
-			continue
-		}
-		x := Entity{Type: o.Type, DataType: o.DataType(), Tag: o.Tag(), Value: o.Value, Alert: f.FindingInfo.UID, Verdict: verdictOn(&f, o.Name)}
-		if !slices.ContainsFunc(e.Entities, func(y Entity) bool { return x.Type == y.Type && x.Value == y.Value }) {
-			e.Entities = append(e.Entities, x)
-			e.sort(o, x)
-		}
+		e.put(o, f.FindingInfo.UID, verdictOn(&f, o.Name))
 	}
 	return nil
+}
+
+// put adds a value, unless it is there or nobody would look it up.
+func (e *Entities) put(o *ocsf.Observable, alert, verdict string) {
+	x := Entity{Type: o.Type, DataType: o.DataType(), Tag: o.Tag(), Value: o.Value, Alert: alert, Verdict: verdict}
+	if x.DataType == "" || slices.ContainsFunc(e.Entities, func(y Entity) bool { return x.Type == y.Type && x.Value == y.Value }) {
+		return
+	}
+	e.Entities = append(e.Entities, x)
+	e.sort(o, x)
 }
 
 // sort puts a value into the list for its kind.

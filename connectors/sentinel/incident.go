@@ -37,25 +37,25 @@ func addIncidentActions(c *sdk.Connector) {
 
 // IncidentRef names an incident.
 type IncidentRef struct {
-	Incident string `json:"incident" cw:"required,maxlen=512" doc:"Incident id"`
+	Incident string `json:"incident" cw:"required,maxlen=512" doc:"Number of an incident of Defender, or GUID or ARM id of one of the Sentinel workspace"`
 }
 
 // Incident is an incident.
 type Incident struct {
 	ID             string         `json:"id" doc:"Incident id"`
 	Title          string         `json:"title" doc:"Title"`
-	Status         string         `json:"status" doc:"Status: active, inProgress, awaitingAction, resolved, redirected"`
+	Status         string         `json:"status" doc:"Status: active, inProgress, awaitingAction, resolved, redirected; of a Sentinel workspace New, Active, Closed"`
 	Severity       string         `json:"severity" doc:"Severity"`
 	Classification string         `json:"classification" doc:"Classification; empty when nobody has decided"`
-	Determination  string         `json:"determination" doc:"Determination; empty when nobody has decided"`
+	Determination  string         `json:"determination" doc:"Determination, or the reason in a Sentinel workspace; empty when nobody has decided"`
 	AssignedTo     string         `json:"assigned_to" doc:"Owner; empty for nobody"`
 	Tags           []string       `json:"tags" doc:"Tags that people and programs gave it"`
-	URL            string         `json:"url" doc:"The incident in the Defender portal"`
+	URL            string         `json:"url" doc:"The incident in its portal"`
 	RedirectedTo   string         `json:"redirected_to" doc:"Id of the incident that it was merged into; empty for none"`
 	AlertIDs       []string       `json:"alert_ids" doc:"Ids of its alerts"`
 	Created        time.Time      `json:"created" doc:"When it was made"`
 	Updated        time.Time      `json:"updated" doc:"When it was last changed"`
-	Raw            map[string]any `json:"raw" doc:"The incident as Microsoft Graph tells it, without its alerts"`
+	Raw            map[string]any `json:"raw" doc:"The incident as Microsoft tells it, without its alerts"`
 }
 
 // graphIncident is what is read of an incident.
@@ -99,6 +99,9 @@ func (c *Client) fetchIncident(ctx context.Context, id string, expand bool) ([]b
 }
 
 func (c *Client) getIncident(ctx context.Context, in IncidentRef) (Incident, error) {
+	if isARMIncident(in.Incident) {
+		return c.armGetIncident(ctx, in.Incident)
+	}
 	body, g, err := c.fetchIncident(ctx, in.Incident, true)
 	if err != nil {
 		return Incident{}, err
@@ -125,6 +128,10 @@ func (g *graphIncident) public(id string) Incident {
 }
 
 func (c *Client) listIncidents(ctx context.Context, in ListInput, emit func(map[string]any) error) (ListSummary, error) {
+	if c.cfg.Incidents == "arm" {
+		n, truncated, err := c.armListIncidents(ctx, in.Filter, in.Max, emit)
+		return ListSummary{Count: n, Truncated: truncated}, err
+	}
 	return c.listRows(ctx, "incidents", "/v1.0/security/incidents", in, c.cfg.PageSize, emit)
 }
 
@@ -148,11 +155,13 @@ func (c *Client) surviving(ctx context.Context, id string) (string, *graphIncide
 
 // UpdateIncidentInput changes an incident; what is left out stays.
 type UpdateIncidentInput struct {
-	Incident         string   `json:"incident" cw:"required,maxlen=512" doc:"Incident id; of one that was merged, the incident that it was merged into is changed"`
-	Status           string   `json:"status,omitempty" enum:"active,inProgress,awaitingAction,resolved" doc:"New status"`
-	Classification   string   `json:"classification,omitempty" enum:"unknown,falsePositive,truePositive,informationalExpectedActivity" doc:"Classification"`
-	Determination    string   `json:"determination,omitempty" doc:"Determination, as Microsoft Graph spells it" example:"phishing"`
-	VerdictID        *int     `json:"verdict_id,omitempty" cw:"min=0,max=99" doc:"Instead of classification and determination, the verdict of a case; see alert.update" example:"2"`
+	Incident         string   `json:"incident" cw:"required,maxlen=512" doc:"Number of an incident of Defender, or GUID or ARM id of one of the Sentinel workspace. Of one that Defender merged, the incident that it was merged into is changed"`
+	Status           string   `json:"status,omitempty" enum:"active,inProgress,awaitingAction,resolved" doc:"New status. In a Sentinel workspace resolved is Closed, and the others are Active"`
+	Severity         string   `json:"severity,omitempty" enum:"high,medium,low,informational" doc:"New severity; in a Sentinel workspace only"`
+	Classification   string   `json:"classification,omitempty" enum:"unknown,falsePositive,truePositive,informationalExpectedActivity" doc:"Classification. In a Sentinel workspace unknown is Undetermined, and informationalExpectedActivity is BenignPositive"`
+	Determination    string   `json:"determination,omitempty" doc:"Determination, as Microsoft Graph spells it; in Defender only" example:"phishing"`
+	Reason           string   `json:"reason,omitempty" enum:"SuspiciousActivity,SuspiciousButExpected,IncorrectAlertLogic,InaccurateData" doc:"Reason of the classification; in a Sentinel workspace only. By default the one that fits"`
+	VerdictID        *int     `json:"verdict_id,omitempty" cw:"min=0,max=99" doc:"Instead of classification and determination or reason, the verdict of a case; see alert.update" example:"2"`
 	AssignedTo       string   `json:"assigned_to,omitempty" doc:"User principal name of the owner"`
 	Unassign         bool     `json:"unassign,omitempty" doc:"Take the owner away"`
 	AddTags          []string `json:"add_tags,omitempty" cw:"maxlen=50" doc:"Tags to add" example:"[\"casewire:tracked\"]"`
@@ -172,6 +181,14 @@ type UpdatedIncident struct {
 // updateIncident reads, and writes only what differs. customTags are replaced as a whole by Graph, which has no etag here:
 // they are read just before.
 func (c *Client) updateIncident(ctx context.Context, in UpdateIncidentInput) (UpdatedIncident, error) {
+	if isARMIncident(in.Incident) {
+		return c.armUpdate(ctx, in)
+	}
+	for field, v := range map[string]string{"severity": in.Severity, "reason": in.Reason} {
+		if v != "" {
+			return UpdatedIncident{}, sdk.Invalid(field, "is for incidents of a Sentinel workspace, which are named by GUID; Defender keeps its own")
+		}
+	}
 	wish, err := wishOf(in.Status, in.Classification, in.Determination, in.VerdictID, in.AssignedTo)
 	further := in.Unassign || len(in.AddTags)+len(in.RemoveTags) > 0 || in.ResolvingComment != ""
 	switch {
@@ -233,19 +250,23 @@ func retag(have, add, remove []string) []string {
 
 // CommentIncidentInput is a comment on an incident.
 type CommentIncidentInput struct {
-	Incident string `json:"incident" cw:"required,maxlen=512" doc:"Incident id; of one that was merged, the comment goes to the incident that it was merged into"`
-	Text     string `json:"text" cw:"required,maxlen=16000" doc:"Comment; a short marker is added, by which it is found again and known as no news"`
+	Incident string `json:"incident" cw:"required,maxlen=512" doc:"Number of an incident of Defender, or GUID or ARM id of one of the Sentinel workspace. Of one that Defender merged, the comment goes to the incident that it was merged into"`
+	Text     string `json:"text" cw:"required,maxlen=16000" doc:"Comment. In Defender a short marker is added, by which it is found again and known as no news"`
 }
 
 // IncidentComment is a comment that stands.
 type IncidentComment struct {
 	Incident string    `json:"incident" doc:"Incident id"`
-	Marker   string    `json:"marker" doc:"Marker in the comment"`
+	Marker   string    `json:"marker" doc:"Marker in the comment; empty for one of the Sentinel workspace, which has an id"`
+	ID       string    `json:"id" doc:"GUID of the comment; empty for one of Defender, which has a marker"`
 	Created  time.Time `json:"created" doc:"When it was made"`
 }
 
 // commentIncident adds a comment once per key, as commentAlert does. Comments move along when incidents are merged.
 func (c *Client) commentIncident(ctx context.Context, in CommentIncidentInput) (IncidentComment, error) {
+	if isARMIncident(in.Incident) {
+		return c.armCommentIncident(ctx, in)
+	}
 	call := sdk.CallFrom(ctx)
 	var prior IncidentComment
 	if len(call.Prior) > 0 && json.Unmarshal(call.Prior, &prior) == nil {

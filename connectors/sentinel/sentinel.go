@@ -23,6 +23,7 @@ const Version = "0.1.0"
 // Config is a connection's configuration.
 type Config struct {
 	azure.Access
+	ARM
 	GraphURL   string `json:"graph_url,omitempty" doc:"Base URL of Microsoft Graph; default that of the credential's cloud"`
 	GraphScope string `json:"graph_scope,omitempty" doc:"Token scope; default graph_url/.default"`
 
@@ -50,6 +51,7 @@ type Client struct {
 	cfg         Config
 	env         sdk.Env
 	api         *rest.Client
+	arm         *armClient // nil without a workspace
 	session     *azure.Session
 	hunting     *rest.Client // the same API with the patience that queries need
 	tenant      string
@@ -74,7 +76,8 @@ type Client struct {
 // Connector describes the connector; a main is sdk.Serve(sentinel.Connector()).
 func Connector() *sdk.Connector {
 	c := sdk.New("sentinel", Version, "Microsoft Sentinel and Defender alerts through Microsoft Graph.", open).
-		Egress(azure.Egress([]string{"graph_url"}, func(c azure.Cloud) string { return c.Graph })...)
+		Egress(azure.Egress([]string{"graph_url", "arm_url"},
+			func(c azure.Cloud) string { return c.Graph }, func(c azure.Cloud) string { return c.ResourceManager })...)
 	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
 		Name:     "alerts",
 		Summary:  "Alerts as they are created and changed.",
@@ -88,15 +91,10 @@ func Connector() *sdk.Connector {
 		Resolve:      (*Client).resolve,
 		ResolveLimit: 16,
 	})
-	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
-		Name:     "incidents",
-		Summary:  "Incidents as they are created, changed, merged and closed.",
-		Emits:    []string{event.TypeIncident},
-		Interval: time.Minute,
-		Poll:     (*Client).pollIncidents,
-	})
+	addIncidentTrigger(c)
 	addAlertActions(c)
 	addIncidentActions(c)
+	addARM(c)
 	azure.SignIn(c, func(c *Client) *azure.Session { return c.session })
 	sdk.OnCheck(c, (*Client).check)
 	return c
@@ -155,5 +153,8 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 		}
 	}
 	c.graphHost = hostOf(c.cfg.GraphURL)
+	if err := c.openARM(session); err != nil {
+		return nil, err
+	}
 	return c, nil
 }

@@ -153,6 +153,7 @@ type Metadata struct {
 	CorrelationUID   string      `json:"correlation_uid,omitempty"`
 	LogName          string      `json:"log_name,omitempty"`
 	LogProvider      string      `json:"log_provider,omitempty"`
+	LogVersion       string      `json:"log_version,omitempty"`
 	OriginalEventUID string      `json:"original_event_uid,omitempty"`
 	OriginalTime     string      `json:"original_time,omitempty"`
 	IsTruncated      *bool       `json:"is_truncated,omitempty"`
