@@ -15,11 +15,13 @@ import (
 
 // Push says how notifications are delivered and what goes wrong on the way. Probabilities are per notification, 0 to 1.
 type Push struct {
-	Drop       float64 // never sent
-	Double     float64 // sent twice
-	Reorder    float64 // held back by up to ReorderBy, so that later ones overtake
-	WrongState float64 // a forged copy with a wrong clientState goes along
-	Unknown    float64 // a copy for a subscription that nobody knows goes along
+	Drop         float64 // never sent
+	Double       float64 // sent twice
+	Reorder      float64 // held back by up to ReorderBy, so that later ones overtake
+	BadSignature float64 // encrypted content whose signature is wrong
+	BadToken     float64 // a delivery of encrypted content that another app's token vouches for
+	WrongState   float64 // a forged copy with a wrong clientState goes along
+	Unknown      float64 // a copy for a subscription that nobody knows goes along
 
 	Delay     time.Duration // before every notification
 	ReorderBy time.Duration // default 50 ms
@@ -54,6 +56,7 @@ func pushClient() *http.Client {
 type notice struct {
 	body      json.RawMessage
 	lifecycle bool
+	rich      bool // it has encrypted content, and tokens go along
 	due, born time.Time
 	attempt   int
 	seq       uint64
@@ -157,7 +160,7 @@ func (s *Server) notify(v *version, change string) {
 
 func (s *Server) notification(sub *subscription, v *version, change string) object {
 	tenant := text(v.rec.obj["tenantId"])
-	return object{
+	item := object{
 		"id":             newGUID(),
 		"subscriptionId": sub.id, "subscriptionExpirationDateTime": sub.expires.Format("2006-01-02T15:04:05.9999999-07:00"),
 		"clientState": sub.state, "changeType": change, "tenantId": tenant,
@@ -166,6 +169,10 @@ func (s *Server) notification(sub *subscription, v *version, change string) obje
 			"@odata.type": "#microsoft.graph.security.alert", "@odata.id": "security/alerts_v2/" + v.rec.id, "id": v.rec.id,
 		},
 	}
+	if sub.encryptTo != nil {
+		item["encryptedContent"] = Encrypt(v.full, sub.encryptTo, sub.certificate, s.kit.Chance(s.subs.push.BadSignature))
+	}
+	return item
 }
 
 // send queues one notification with whatever chance adds or takes; the caller holds subs.mu.
@@ -181,7 +188,7 @@ func (s *Server) send(sub *subscription, item object) {
 	}
 	now := time.Now()
 	queue := func(body object) {
-		n := &notice{born: now, due: now.Add(push.Delay)}
+		n := &notice{born: now, due: now.Add(push.Delay), rich: sub.encryptTo != nil}
 		var err error
 		if n.body, err = json.Marshal(body); err != nil {
 			panic("azurefake: " + err.Error()) // strings and maps of strings always encode
@@ -322,7 +329,7 @@ func (s *Server) attempt(sub *subscription, due []*notice, target string, push P
 	led := s.subs.ledger
 	led.add(&led.pushes.Requests, 1)
 	led.add(&led.pushes.Sent, uint64(len(due)))
-	if s.post(target, due, push.Timeout) {
+	if s.post(target, due, push.Timeout, push.BadToken) {
 		led.add(&led.pushes.Acknowledged, uint64(len(due)))
 		return
 	}
@@ -345,7 +352,7 @@ func (s *Server) attempt(sub *subscription, due []*notice, target string, push P
 }
 
 // post sends one batch and says whether it was acknowledged with a 2xx in time.
-func (s *Server) post(target string, due []*notice, timeout time.Duration) bool {
+func (s *Server) post(target string, due []*notice, timeout time.Duration, badToken float64) bool {
 	var body bytes.Buffer
 	body.WriteString(`{"value":[`)
 	for i, n := range due {
@@ -354,7 +361,15 @@ func (s *Server) post(target string, due []*notice, timeout time.Duration) bool 
 		}
 		body.Write(n.body)
 	}
-	body.WriteString("]}")
+	body.WriteByte(']')
+	if slices.ContainsFunc(due, func(n *notice) bool { return n.rich }) {
+		claims := TokenClaims{}
+		if s.kit.Chance(badToken) {
+			claims.Audience = "99999999-0000-4000-8000-000000000099"
+		}
+		body.WriteString(`,"validationTokens":["` + s.ValidationToken(claims) + `"]`)
+	}
+	body.WriteByte('}')
 	ctx, cancel := context.WithTimeout(s.ctx, timeout)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, &body)

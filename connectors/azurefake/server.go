@@ -113,6 +113,8 @@ type Options struct {
 	MaxSubscriptions int
 	// ShortSubscriptions keeps lives below 45 minutes as asked, for tests.
 	ShortSubscriptions bool
+	// RichAlerts accepts subscriptions to alerts that include the resource, encrypted.
+	RichAlerts bool
 	// RefuseAlertSubscriptions answers subscriptions to alerts_v2 with 400, as a tenant does that does not support them.
 	RefuseAlertSubscriptions bool
 	// Push is how notifications are delivered at first; see [Server.SetPush].
@@ -134,6 +136,7 @@ type Server struct {
 	grants    grants
 	alerts    store
 	incidents incidentStore
+	signer    signer
 	subs      subscriptions
 	logs      logs
 	ti        tiState
@@ -298,6 +301,8 @@ func (s *Server) route(method, path string) (fakekit.Route, string, fakekit.Hand
 		}
 	case at(0) == "v1" && at(1) == "subscriptions" && p[len(p)-1] == "query" && method == http.MethodPost:
 		return rQuery, "/" + strings.Join(p[1:len(p)-1], "/"), s.query
+	case at(1) == "discovery" && (at(2) == "keys" || at(3) == "keys") && method == http.MethodGet:
+		return rKeys, "", s.listKeys
 	case at(1) == "v2.0" && at(2) == ".well-known" && at(3) == "openid-configuration":
 		return rDiscovery, p[0], s.openIDConfiguration
 	case key+at(0)+"/"+at(1)+"/"+at(2) == "GET common/discovery/instance":

@@ -3,6 +3,7 @@ package azurefake
 import (
 	"cmp"
 	"context"
+	"crypto/rsa"
 	"encoding/json"
 	"io"
 	"maps"
@@ -35,6 +36,8 @@ type subscription struct {
 	state           string
 	expires         time.Time
 	paused          bool
+	encryptTo       *rsa.PublicKey // nil: notifications without the resource
+	certificate     string
 
 	queue *queue
 }
@@ -90,13 +93,12 @@ func (s *Server) createSubscription(c *fakekit.Call) fakekit.Reply {
 
 // readSubscription checks what a create request asks for and fills sub; it returns what is wrong.
 func (s *Server) readSubscription(sub *subscription, fields map[string]json.RawMessage) string {
-	for name, raw := range fields {
+	if bad := s.readCertificate(sub, fields); bad != "" {
+		return bad
+	}
+	for name := range fields {
 		switch name {
-		case "includeResourceData":
-			if string(raw) == "true" {
-				return "Resource data is not supported for this resource."
-			}
-		case "changeType", "notificationUrl", "resource", "expirationDateTime", "clientState", "lifecycleNotificationUrl",
+		case "includeResourceData", "changeType", "notificationUrl", "resource", "expirationDateTime", "clientState", "lifecycleNotificationUrl",
 			"latestSupportedTlsVersion", "notificationQueryOptions", "notificationUrlAppId", "encryptionCertificate",
 			"encryptionCertificateId", "@odata.type":
 		default:

@@ -37,11 +37,20 @@ type AlertRef struct {
 	Alert string `json:"alert" cw:"required,maxlen=512" doc:"Alert id"`
 }
 
-// fetchAlert gets one alert as Graph tells it.
+// fetchAlert gets one alert as Graph tells it. An answer that is no alert is not one: a proxy's page, or half of it.
 func (c *Client) fetchAlert(ctx context.Context, id string) ([]byte, error) {
 	resp, err := c.api.Do(ctx, rest.Request{Method: http.MethodGet, Path: alertPath(id)})
 	if err != nil {
 		return nil, fmt.Errorf("get alert %s: %w", id, err)
+	}
+	var head struct {
+		ID string `json:"id"`
+	}
+	if err := resp.JSON(&head); err != nil {
+		return nil, fmt.Errorf("get alert %s: %w", id, err)
+	}
+	if head.ID == "" {
+		return nil, sdk.Unavailable("get alert %s: the answer is no alert: it has no id", id)
 	}
 	return resp.Body, nil
 }

@@ -55,6 +55,9 @@ func (c *Client) checkReads(ctx context.Context) []sdk.Probe {
 		p := sdk.Probe{Name: "read " + l.what, Status: sdk.ProbeOK, Summary: "Microsoft Graph lists " + l.what}
 		var list listing
 		err := c.api.Get(ctx, l.path, url.Values{"$top": {"1"}}, &list)
+		if err == nil && list.Value == nil {
+			err = sdk.Unavailable("the answer is no list of Microsoft Graph, whatever answers at graph_url")
+		}
 		if err != nil {
 			p.Status, p.Summary = sdk.ProbeFailed, retired(l.what, err).Error()
 			p.Remedy = remedyOf(err, fmt.Sprintf("grant the app %[1]s.Read.All (application) with admin consent; %[1]s.ReadWrite.All to write back", l.role))
@@ -132,8 +135,8 @@ func (c *Client) checkPush(ctx context.Context) []sdk.Probe {
 		p.Status, p.Summary, p.Remedy = sdk.ProbeWarning, "there is no subscription yet", "the next poll subscribes; if it cannot, its error says why, and polling goes on"
 	default:
 		left := found.Expiration.Sub(now).Round(time.Second)
-		p.Status = sdk.ProbeOK
-		p.Summary = fmt.Sprintf("subscription %s expires in %v (subscription_expiry_seconds=%.0f)", found.ID, left, left.Seconds())
+		p.Status, p.Expires = sdk.ProbeOK, found.Expiration
+		p.Summary = fmt.Sprintf("subscription %s expires in %v", found.ID, left)
 		if left < c.life/4 {
 			p.Status = sdk.ProbeWarning
 			p.Remedy = "it should have been renewed at half of its life: see whether the host polls"

@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -27,6 +28,8 @@ type bench struct {
 	t     *testing.T
 	graph *azurefake.Server
 	hook  string
+	url   string                                                        // of the fake
+	front atomic.Pointer[func(http.ResponseWriter, *http.Request) bool] // answers in the fake's place when it returns true
 
 	mu     sync.Mutex
 	hints  []sdk.Hint
@@ -40,20 +43,46 @@ func newBench(t *testing.T, o azurefake.Options, more settings) *bench {
 	t.Helper()
 	b := &bench{t: t, graph: azurefake.New(o), counts: map[string]int{}, seen: make(chan struct{}, 1024)}
 	t.Cleanup(b.graph.Close)
-	api := httptest.NewServer(b.graph)
+	api := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if f := b.front.Load(); f == nil || !(*f)(w, r) {
+			b.graph.ServeHTTP(w, r)
+		}
+	}))
 	t.Cleanup(api.Close)
+	b.url = api.URL
 	recv := httptest.NewServer(http.HandlerFunc(b.receive))
 	t.Cleanup(recv.Close)
 	b.hook = recv.URL + "/hooks/alerts/alerts"
+	b.Harness = b.open(more)
+	return b
+}
+
+// instead answers requests whose path contains part in the fake's place.
+func (b *bench) instead(part string, status int, body string) {
+	f := func(w http.ResponseWriter, r *http.Request) bool {
+		if !strings.Contains(r.URL.Path, part) {
+			return false
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		_, _ = io.WriteString(w, body)
+		return true
+	}
+	b.front.Store(&f)
+}
+
+// open opens a connection to the bench's fake, as another host or another life would.
+func (b *bench) open(more settings) *sdktest.Harness {
+	b.t.Helper()
+	t, api := b.t, b
 	config := settings{
-		"credential": settings{"tenant_id": b.graph.Tenant(), "client_id": b.graph.ClientID(), "client_secret": b.graph.ClientSecret(), "authority_url": api.URL},
-		"graph_url":  api.URL, "graph_scope": "https://graph.microsoft.com/.default",
+		"credential": settings{"tenant_id": b.graph.Tenant(), "client_id": b.graph.ClientID(), "client_secret": b.graph.ClientSecret(), "authority_url": api.url},
+		"graph_url":  api.url, "graph_scope": "https://graph.microsoft.com/.default",
 	}
 	maps.Copy(config, more)
-	b.Harness = sdktest.Open(t, sentinel.Connector(), config, sdktest.Options{
+	return sdktest.Open(t, sentinel.Connector(), config, sdktest.Options{
 		Name: "alerts", Hooks: map[string]sdk.HookEndpoint{"alerts": {URL: b.hook, Secret: sdk.NewSecret("a hook secret of the host")}},
 	})
-	return b
 }
 
 // receive does what a host does.
