@@ -35,6 +35,8 @@ var rules = []rule{
 	{room: "host", never: "modernc.org/sqlite", reason: "embedders choose their store", except: []string{"host/store/sqlite", "host/cmd", "host/internal/cli", "host/hosttest"}},
 	{room: "host", never: "github.com/santhosh-tekuri/jsonschema", reason: "its start costs each connector process 3 ms and 1.7 MB"},
 	{room: "connectors", never: "github.com/santhosh-tekuri/jsonschema", reason: "its start costs each connector process 3 ms and 1.7 MB"},
+	{room: "connectors", never: "github.com/getkin/kin-openapi", reason: "descriptions of APIs are for tests", except: []string{"connectors/internal/contract"}},
+	{room: "connectors", never: "connectors/internal/contract", reason: "connector binaries do not link the tests' judge"},
 	{room: "host", never: "github.com/spf13/cobra", reason: "embedders link no CLI library", except: []string{"host/cmd", "host/internal/cli"}},
 	{room: "host/flow", never: "net/http", reason: "a flow is data"},
 	{room: "host/internal/engine", never: "net/http", reason: "the engine reaches out only through its Caller"},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/casewire/casewire/connectors/thehive/hivefake"
 	"github.com/casewire/casewire/plugin"
+	"github.com/casewire/casewire/sdk"
 	"github.com/casewire/casewire/sdk/sdktest"
 )
 
@@ -18,7 +19,11 @@ import (
 func fakeHive(t *testing.T, o hivefake.Options, change ...func(*Config)) (*hivefake.Server, *sdktest.Harness) {
 	t.Helper()
 	fake := hivefake.New(o)
-	srv := httptest.NewServer(fake)
+	var handler http.Handler = fake
+	if !o.EmptyErrors && !o.NoLinks {
+		handler = judged(t, fake)
+	}
+	srv := httptest.NewServer(handler)
 	t.Cleanup(func() { srv.Close(); fake.Close() })
 	cfg := testConfig(srv.URL)
 	cfg.APIKey, cfg.Organisation = plugin.NewSecret(fake.APIKey()), hivefake.DefaultOrganisation
@@ -193,7 +198,8 @@ func TestStorm(t *testing.T) {
 				t.Errorf("%s: %s has cases %v", version, key, numbers)
 				continue
 			}
-			if c := fake.Ledger().Cases[numbers[0]]; c.Observables != deliveries || c.Procedures != 1 || c.Title != fmt.Sprintf("delivery %d", deliveries-1) {
+			// Each later delivery brought an address, and one comment tells of it.
+			if c := fake.Ledger().Cases[numbers[0]]; len(c.Comments) != deliveries-1 || c.Observables != deliveries || c.Procedures != 1 || c.Title != fmt.Sprintf("delivery %d", deliveries-1) {
 				t.Errorf("%s: %s is %+v", version, key, c)
 			}
 		}
@@ -243,5 +249,71 @@ func TestLimitsAreThoseOfTheFake(t *testing.T) {
 	got := must[Ensured](t, h, plainCase("alert.ensure", with("procedures", []string{"T9999", "T1059"})))
 	if a := fake.Ledger().Alerts[composite(caseKey)]; !got.Created || a.Procedures != 1 || a.ID != got.ID {
 		t.Errorf("%+v is %+v", got, a)
+	}
+}
+
+func TestEveryLossOfOtherWritesIsRepaired(t *testing.T) {
+	t.Parallel()
+	type world struct {
+		fake        *hivefake.Server
+		h           *sdktest.Harness
+		one, two    Ensured
+		first, last func() hivefake.CaseLedger
+	}
+	file := sdk.NewBlob("a.txt", "text/plain", []byte("hello"))
+	for action, tt := range map[string]struct {
+		route string
+		input func(w *world) map[string]any
+		check func(w *world) bool
+	}{
+		"task.add": {hivefake.RouteTask, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "title": "t"} },
+			func(w *world) bool { return w.first().Tasks == 1 }},
+		"attachment.add": {hivefake.RouteAttachment, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "file": file} },
+			func(w *world) bool { return w.first().Attachments == 1 }},
+		"observable.upload": {hivefake.RouteObservable, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "file": file} },
+			func(w *world) bool { return w.first().Observables == 1 }},
+		"observable.add": {hivefake.RouteObservable, func(w *world) map[string]any {
+			return map[string]any{"case": w.one.ID, "observables": []map[string]any{{"dataType": "ip", "data": "192.0.2.1"}, {"dataType": "ip", "data": "192.0.2.2"}}}
+		}, func(w *world) bool { return w.first().Observables == 2 }},
+		"case.update": {hivefake.RouteCaseUpdate, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "title": "T"} },
+			func(w *world) bool { return w.first().Title == "T" }},
+		"case.close": {hivefake.RouteCaseUpdate, func(w *world) map[string]any {
+			return map[string]any{"case": w.one.ID, "verdict_id": 1, "summary": "s"}
+		},
+			func(w *world) bool { return w.first().Status == "FalsePositive" }},
+		"case.link": {hivefake.RouteLink, func(w *world) map[string]any {
+			return map[string]any{"case": w.one.ID, "other": w.two.ID, "comment": "c"}
+		},
+			func(w *world) bool {
+				return len(w.first().Links) == 1 && len(w.first().Comments) == 1 && len(w.last().Comments) == 1
+			}},
+		"case.comment": {hivefake.RouteComment, func(w *world) map[string]any { return map[string]any{"alert": w.one.AlertID, "text": "c"} },
+			func(w *world) bool { return w.fake.Ledger().Alerts[composite("one")].Comments == 1 }},
+	} {
+		for _, fault := range []hivefake.Fault{hivefake.LostAnswer, hivefake.ErrorAfter, hivefake.CutBody, hivefake.BadJSON, hivefake.HTML, hivefake.Reset, hivefake.Throttle} {
+			t.Run(action+" "+string(fault), func(t *testing.T) {
+				t.Parallel()
+				w := &world{}
+				w.fake, w.h = fakeHive(t, hivefake.Options{})
+				w.one = must[Ensured](t, w.h, plainCase("case.ensure", func(c *sdktest.Call) { c.Key = "one" }))
+				w.two = must[Ensured](t, w.h, plainCase("case.ensure", func(c *sdktest.Call) { c.Key = "two" }))
+				w.first = func() hivefake.CaseLedger { return w.fake.Ledger().Cases[int64(w.one.Number)] }
+				w.last = func() hivefake.CaseLedger { return w.fake.Ledger().Cases[int64(w.two.Number)] }
+				w.fake.FailNext(tt.route, fault, 1)
+				c := sdktest.Call{Action: action, Key: "k", Input: tt.input(w), Attempt: 1}
+				for ; c.Attempt < 5; c.Attempt++ {
+					_, err := w.h.Do(t.Context(), c)
+					if err == nil {
+						break
+					}
+					if e := asError(t, err); e.Class() != plugin.ClassUncertain && e.SideEffect != plugin.EffectNone {
+						t.Errorf("attempt %d: %v of class %s", c.Attempt, e, e.Class())
+					}
+				}
+				if c.Attempt == 5 || !tt.check(w) {
+					t.Errorf("after %d attempts: %+v, %+v", c.Attempt, w.first(), w.last())
+				}
+			})
+		}
 	}
 }

@@ -119,6 +119,7 @@ func TestCaseEvent(t *testing.T) {
 	if err != nil || ev.Check() != nil {
 		t.Fatal(err, ev.Check())
 	}
+	validOCSF(t, &ev)
 	if ev.Source != "https://thehive.corp.example/api/v1/case" || ev.PartitionKey != "case:thehive:thehive.corp.example:~41000" || ev.TLP != "RED" || ev.PAP != "RED" {
 		t.Errorf("envelope: %+v", ev)
 	}
@@ -161,6 +162,7 @@ func TestCaseEvent(t *testing.T) {
 		if err != nil || ev.Check() != nil {
 			t.Fatal(name, err, ev.Check())
 		}
+		validOCSF(t, &ev)
 		var got struct {
 			Activity float64 `json:"activity_id"`
 			Status   float64 `json:"status_id"`
