@@ -76,6 +76,9 @@ func (c *Client) do(ctx context.Context, r *request, out any) error {
 // once sends r through go-jira's client and decodes the answer into out unless out is nil. Go-jira's own error handling is
 // left aside: it drops the status, misreads half of Jira's error bodies and leaves answers unread.
 func (c *Client) once(ctx context.Context, r *request, out any) error {
+	if err := c.pace.turn(ctx, r); err != nil {
+		return err
+	}
 	req, err := c.build(ctx, r)
 	if err != nil {
 		return sdk.Invalid("", "%s: the request cannot be built: %w", r.what(), err)
@@ -92,6 +95,7 @@ func (c *Client) once(ctx context.Context, r *request, out any) error {
 	if resp.StatusCode == http.StatusUnauthorized && resp.Request != nil {
 		r.sent = resp.Request.Header.Get("Authorization")
 	}
+	c.pace.heed(r, resp.StatusCode, resp.Header, c.isCloud())
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		body, rerr := io.ReadAll(io.LimitReader(resp.Body, maxErrorAnswer))
 		return c.refusal(r, resp.Response, body, rerr)

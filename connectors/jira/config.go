@@ -92,7 +92,8 @@ type Client struct {
 	watch    watch
 	verdicts map[string]int                // by resolution, in lower case
 	skew     atomic.Pointer[time.Duration] // Jira's clock, seen from ours
-	recent   recent                        // issues written lately
+	pace     pacer
+	recent   recent // issues written lately
 }
 
 // severities are OCSF's names by severity_id.

@@ -38,12 +38,19 @@ func fakeJira(t *testing.T, o jirafake.Options, change ...func(*Config)) (*jiraf
 	t.Helper()
 	o.NoIssueLimit = true
 	fake := jirafake.New(o)
+	t.Cleanup(fake.Close)
+	return fake, serve(t, fake, o, change...)
+}
+
+// serve puts a fake behind a socket and opens a connection to it.
+func serve(t *testing.T, fake *jirafake.Server, o jirafake.Options, change ...func(*Config)) *sdktest.Harness {
+	t.Helper()
 	var handler http.Handler = fake
 	if !o.DataCenter {
 		handler = judged(t, fake)
 	}
 	srv := httptest.NewServer(handler)
-	t.Cleanup(func() { srv.Close(); fake.Close() })
+	t.Cleanup(srv.Close)
 	cfg := testConfig(srv.URL)
 	cfg.Deployment, cfg.Email = "auto", fake.User().Email
 	if o.DataCenter {
@@ -54,7 +61,7 @@ func fakeJira(t *testing.T, o jirafake.Options, change ...func(*Config)) (*jiraf
 	for _, f := range change {
 		f(&cfg)
 	}
-	return fake, sdktest.Open(t, Connector(), cfg)
+	return sdktest.Open(t, Connector(), cfg)
 }
 
 func TestLifeOfAnIssueOnTheFake(t *testing.T) {

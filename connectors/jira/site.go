@@ -60,6 +60,14 @@ func (c *Client) where(ctx context.Context) (*site, error) {
 	return s, nil
 }
 
+// isCloud is what is known so far; an address of Atlassian's says so by itself.
+func (c *Client) isCloud() bool {
+	if s := c.site.Load(); s != nil {
+		return s.cloud
+	}
+	return c.cloudHost || c.cfg.Deployment == "cloud"
+}
+
 // browse is the address at which people open an issue; empty when the site's address is not known.
 func (s *site) browse(key string) string {
 	if s.url == "" || key == "" {
