@@ -1,6 +1,7 @@
 package jira
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -32,7 +33,12 @@ type EnsureInput struct {
 	OnExisting      string `json:"on_existing,omitempty" doc:"What to do when the case has its issue already. update changes what differs and adds comment_on_update when something changed; a closed issue stays closed. comment only adds comment_on_update, when there is news. reopen is update, and opens a closed issue again. ignore touches nothing" enum:"update,comment,reopen,ignore" default:"update"`
 	Create          bool   `json:"create" doc:"Make the issue if the case has none. Without it, a case that has none gets an output with an empty id" default:"true"`
 	ReopenTo        string `json:"reopen_to,omitempty" doc:"Status that reopen moves a closed issue to; default one of category new, else one of category indeterminate"`
-	Origin          string `json:"origin,omitempty" doc:"What the case is made for, as alert:ID or incident:ID; kept with the issue and given back in its events" pattern:"^((alert|incident):.+)?$" cw:"maxlen=200"`
+	RemoteLink      bool   `json:"remote_link,omitempty" doc:"Keep url as a link of the issue too, where Jira shows what belongs to it; one request more when the issue is made or the address changes"`
+
+	Evidence   json.RawMessage `json:"evidence,omitempty" doc:"Whatever describes the alert in full, such as the event. It is attached as a JSON file when the description had to be cut, or with attach_full"`
+	AttachFull bool            `json:"attach_full,omitempty" doc:"Attach title, description and evidence as a JSON file in any case; up to four requests more when there is news"`
+
+	Origin string `json:"origin,omitempty" doc:"What the case is made for, as alert:ID or incident:ID; kept with the issue and given back in its events" pattern:"^((alert|incident):.+)?$" cw:"maxlen=200"`
 }
 
 // Ensured is the case's issue.
@@ -51,6 +57,9 @@ type Ensured struct {
 	Priority    string   `json:"priority,omitempty" doc:"Priority as last written"`
 	Labels      []string `json:"labels,omitempty" doc:"Labels written so far"`
 	CommentHash string   `json:"comment_hash,omitempty" doc:"Over the comment that was added last, and what it was about"`
+	LinkHash    string   `json:"link_hash,omitempty" doc:"Over the remote link as last written"`
+	FileHash    string   `json:"file_hash,omitempty" doc:"Over the file that was attached last"`
+	Warnings    []string `json:"warnings,omitempty" doc:"What did not succeed beside the issue itself; the next call with this key tries it again"`
 	Duplicates  []string `json:"duplicates,omitempty" doc:"Keys of further issues that carry the same mark; the oldest is used"`
 }
 
@@ -72,6 +81,8 @@ type wanted struct {
 	reopenTo           string
 	origin             string
 	create             bool
+	link               *remoteLink // nil: none is wanted
+	full               *sdk.Blob   // nil: nothing is to be attached
 }
 
 // Ensure makes sure that the call's key has exactly one issue. An issue known from an earlier call is updated by its id,
@@ -88,9 +99,18 @@ func (c *Client) Ensure(ctx context.Context, in EnsureInput) (Ensured, error) {
 		return Ensured{}, err
 	}
 	known = known && digits(prior.ID)
-	switch {
-	case call.Resolve:
+	if call.Resolve {
 		return c.resolve(ctx, w, prior, known)
+	}
+	out, err := c.ensure(ctx, call, w, prior, known)
+	if err == nil && !call.DryRun && out.ID != "" && (out.Created || w.policy != ignoreExisting && w.policy != commentExisting) {
+		c.accompany(ctx, w, &out)
+	}
+	return out, err
+}
+
+func (c *Client) ensure(ctx context.Context, call sdk.Call, w *wanted, prior Ensured, known bool) (Ensured, error) {
+	switch {
 	case known && w.policy != ignoreExisting && (call.Attempt > 1 || w.policy == reopenExisting) && !call.DryRun:
 		// An earlier attempt at this update may have arrived: look before the comment is written twice. And only Jira knows
 		// whether the issue is closed.
@@ -143,7 +163,7 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 			return nil, sdk.Invalid("/fields/"+name, "has an input of its own")
 		}
 	}
-	text, head := renderer(in.Format), ""
+	head := ""
 	if in.URL != "" {
 		link, ok := appendURL([]byte("[Open the alert|"), in.URL)
 		if !ok {
@@ -151,7 +171,19 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 		}
 		head = string(link) + "]\n\n"
 	}
-	w.description = head + text(in.Description, maxText-units(head))
+	w.full = in.full(w.summary)
+	pointer := ""
+	if w.full != nil {
+		pointer = " _The whole is attached as " + w.full.Name + "._"
+	}
+	body, cut := renderCut(in.Format, in.Description, maxText-units(head), cutMark+pointer)
+	w.description = head + body
+	if !cut && !in.AttachFull {
+		w.full = nil
+	}
+	if in.RemoteLink && in.URL != "" {
+		w.link = &remoteLink{GlobalID: globalID(in.URL), Relationship: "alert", Object: remoteObject{URL: in.URL, Title: oneLine(in.Title, 255)}}
+	}
 	if in.CommentOnUpdate != "" {
 		w.comment = c.marked(in.CommentOnUpdate, in.Format, w.ref)
 	}
@@ -164,6 +196,54 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 		w.commentHash = digest(w.comment, w.hash, strconv.Itoa(rank(w.severity)), w.priority)
 	}
 	return w, nil
+}
+
+// full is the file that holds everything that the issue shows, and the evidence; nil if neither evidence nor the file as
+// such was asked for. Its name follows from its contents.
+func (in *EnsureInput) full(title string) *sdk.Blob {
+	if len(in.Evidence) == 0 && !in.AttachFull {
+		return nil
+	}
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	enc.SetIndent("", " ")
+	err := enc.Encode(struct {
+		Title       string          `json:"title"`
+		URL         string          `json:"url,omitempty"`
+		Origin      string          `json:"origin,omitempty"`
+		SeverityID  *int            `json:"severity_id,omitempty"`
+		Description string          `json:"description,omitempty"`
+		Evidence    json.RawMessage `json:"evidence,omitempty"`
+	}{title, in.URL, in.Origin, in.SeverityID, in.Description, in.Evidence})
+	if err != nil { // texts, and JSON that was read as such
+		return nil
+	}
+	f := sdk.NewBlob("casewire-"+digest(b.String())+".json", "application/json", b.Bytes())
+	return &f
+}
+
+// accompany writes what goes with the issue: the remote link and the file. The issue is there already, and its result must
+// not be lost: what fails is a warning, and is tried again by the next call with the same key. Both are repeated without
+// harm.
+func (c *Client) accompany(ctx context.Context, w *wanted, out *Ensured) {
+	out.Warnings = nil
+	if w.link != nil {
+		if hash := digest(w.link.Object.URL, w.link.Object.Title); hash != out.LinkHash {
+			if _, err := c.putRemoteLink(ctx, out.ID, w.link); err != nil {
+				out.Warnings = append(out.Warnings, "the link to the alert was not written: "+err.Error())
+			} else {
+				out.LinkHash = hash
+			}
+		}
+	}
+	if w.full != nil && w.full.SHA256 != out.FileHash {
+		if _, err := c.Attach(ctx, AttachInput{Issue: out.ID, Files: []sdk.Blob{*w.full}}); err != nil {
+			out.Warnings = append(out.Warnings, "the file "+w.full.Name+" was not attached: "+err.Error())
+		} else {
+			out.FileHash = w.full.SHA256
+		}
+	}
 }
 
 // The policies for a case that has its issue already; update is the rest.

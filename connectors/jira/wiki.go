@@ -18,19 +18,31 @@ const (
 // source are shown as text. The result is at most limit UTF-16 units; what is cut ends with a mark, and an open block is
 // closed first.
 func markdownToWiki(src string, limit int) string {
-	return render(src, limit, (*wiki).markdown)
+	out, _ := render(src, limit, cutMark, (*wiki).markdown)
+	return out
+}
+
+// renderCut renders in a format with a mark of its own for what is cut, and says whether something was.
+func renderCut(format, src string, limit int, mark string) (string, bool) {
+	if format == "text" {
+		return render(src, limit, mark, (*wiki).plain)
+	}
+	return render(src, limit, mark, (*wiki).markdown)
 }
 
 // textToWiki shows plain text as it is, with the same limit.
 func textToWiki(src string, limit int) string {
-	return render(src, limit, func(w *wiki, lines []string) {
-		for _, l := range lines {
-			w.line(string(appendText(nil, l, true)))
-		}
-	})
+	out, _ := render(src, limit, cutMark, (*wiki).plain)
+	return out
 }
 
-func render(src string, limit int, body func(*wiki, []string)) string {
+func (w *wiki) plain(lines []string) {
+	for _, l := range lines {
+		w.line(string(appendText(nil, l, true)))
+	}
+}
+
+func render(src string, limit int, mark string, body func(*wiki, []string)) (out string, wasCut bool) {
 	src = strings.ToValidUTF8(src, "\uFFFD")
 	src = strings.ReplaceAll(src, "\r\n", "\n")
 	src = strings.Map(dropInvisible, strings.ReplaceAll(src, "\r", "\n"))
@@ -42,13 +54,13 @@ func render(src string, limit int, body func(*wiki, []string)) string {
 	body(&w, lines)
 	w.close()
 	if out := w.b.String(); w.units <= limit && !more {
-		return out
+		return out, false
 	}
-	w = wiki{limit: limit, room: limit - units(cutMark) - len(fence) - 4, bounded: true}
+	w = wiki{limit: limit, room: limit - units(mark) - len(fence) - 4, bounded: true}
 	body(&w, lines)
 	w.close()
-	w.raw(cutMark)
-	return w.b.String()
+	w.raw(mark)
+	return w.b.String(), true
 }
 
 // wiki collects lines. Bounded, it stops where room ends.
