@@ -16,7 +16,8 @@ type CommentInput struct {
 	Text   string `json:"text" cw:"required" doc:"What to say; cut to 32,767 characters of wiki markup"`
 	Format string `json:"format,omitempty" doc:"What text is written in" enum:"markdown,text" default:"markdown"`
 	// Role restricts who sees the comment.
-	Role string `json:"role,omitempty" doc:"Show the comment to this project role only"`
+	Role     string `json:"role,omitempty" doc:"Show the comment to this project role only"`
+	Internal *bool  `json:"internal,omitempty" doc:"On a request of a service desk: true shows the comment to agents only, false to the customer too. Leave it out elsewhere"`
 }
 
 // Commented is the comment.
@@ -66,6 +67,9 @@ func (c *Client) Comment(ctx context.Context, in CommentInput) (Commented, error
 	if !issueRef(in.Issue) {
 		return Commented{}, sdk.Invalid("/issue", "%q is neither an issue's key nor its id", in.Issue)
 	}
+	if in.Internal != nil && in.Role != "" {
+		return Commented{}, sdk.Invalid("/role", "goes not together with internal: the service desk knows agents and customers only")
+	}
 	ref := caseRef(call.Key)
 	mark := wikiMark(ref)
 	text := strings.TrimRight(renderer(in.Format)(in.Text, maxText-len(mark)-2), "\n")
@@ -104,7 +108,12 @@ func (c *Client) Comment(ctx context.Context, in CommentInput) (Commented, error
 		verb: "comment on issue", noun: in.Issue, method: http.MethodPost, path: "rest/api/2/issue/" + in.Issue + "/comment",
 		body: body, outcome: writes,
 	}
-	if err := c.do(ctx, r, &made); err != nil {
+	if in.Internal != nil {
+		made, err = c.deskComment(ctx, &in, body.Body)
+	} else {
+		err = c.do(ctx, r, &made)
+	}
+	if err != nil {
 		return Commented{}, err
 	}
 	if !digits(made.ID) {

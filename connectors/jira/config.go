@@ -32,10 +32,11 @@ type Config struct {
 
 	Credential *Credential `json:"credential,omitempty" doc:"The same as an object, for a credential that is named elsewhere"`
 
-	Project    string `json:"project" cw:"required" doc:"Key of the project that issues are made in" pattern:"^[A-Za-z0-9_]+$" example:"SOC"`
-	IssueType  string `json:"issue_type" cw:"required" doc:"Name or id of the issue type" example:"Task"`
-	Deployment string `json:"deployment,omitempty" doc:"Which Jira it is; auto asks it" enum:"auto,cloud,datacenter" default:"auto"`
-	SiteURL    string `json:"site_url,omitempty" doc:"Where people open issues, when that is not base_url" cw:"advanced"`
+	Project     string `json:"project" cw:"required" doc:"Key of the project that issues are made in" pattern:"^[A-Za-z0-9_]+$" example:"SOC"`
+	IssueType   string `json:"issue_type" cw:"required" doc:"Name or id of the issue type" example:"Task"`
+	RequestType string `json:"request_type,omitempty" doc:"Jira Service Management: name or id of the request type; cases are then raised as requests in the project's service desk. A request is marked in its text, and labelled right after"`
+	Deployment  string `json:"deployment,omitempty" doc:"Which Jira it is; auto asks it" enum:"auto,cloud,datacenter" default:"auto"`
+	SiteURL     string `json:"site_url,omitempty" doc:"Where people open issues, when that is not base_url" cw:"advanced"`
 
 	Priorities map[string]string `json:"priorities,omitempty" doc:"Priority (name or id) by severity: unknown, informational, low, medium, high, critical, fatal, other. An empty value sends none"`
 	Labels     []string          `json:"labels,omitempty" doc:"Labels that every issue gets; default casewire"`
@@ -88,6 +89,7 @@ type Client struct {
 	screens cache[[]metaEntry] // by project/type
 	users   cache[userRef]     // by what they were asked for
 	limits  cache[int64]       // of uploads
+	desks   cache[desk]        // by project
 
 	watch    watch
 	verdicts map[string]int                // by resolution, in lower case

@@ -176,8 +176,12 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 	if w.full != nil {
 		pointer = " _The whole is attached as " + w.full.Name + "._"
 	}
-	body, cut := renderCut(in.Format, in.Description, maxText-units(head), cutMark+pointer)
-	w.description = head + body
+	tail := ""
+	if c.asDesk() {
+		tail = "\n\n" + wikiMark(w.ref)
+	}
+	body, cut := renderCut(in.Format, in.Description, maxText-units(head)-len(tail), cutMark+pointer)
+	w.description = head + body + tail
 	if !cut && !in.AttachFull {
 		w.full = nil
 	}
@@ -191,6 +195,9 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 		w.priority = c.priority(*in.SeverityID)
 	}
 	w.labels = sanitizeLabels(c.labels, in.Labels)
+	if c.asDesk() {
+		w.labels = append(w.labels, labelPrefix+w.ref) // a request that is found may lack it
+	}
 	w.hash = w.digest()
 	if w.comment != "" {
 		w.commentHash = digest(w.comment, w.hash, strconv.Itoa(rank(w.severity)), w.priority)
@@ -227,7 +234,9 @@ func (in *EnsureInput) full(title string) *sdk.Blob {
 // not be lost: what fails is a warning, and is tried again by the next call with the same key. Both are repeated without
 // harm.
 func (c *Client) accompany(ctx context.Context, w *wanted, out *Ensured) {
-	out.Warnings = nil
+	if !out.Created {
+		out.Warnings = nil
+	}
 	if w.link != nil {
 		if hash := digest(w.link.Object.URL, w.link.Object.Title); hash != out.LinkHash {
 			if _, err := c.putRemoteLink(ctx, out.ID, w.link); err != nil {
@@ -293,7 +302,20 @@ func (c *Client) create(ctx context.Context, w *wanted, dry bool) (Ensured, erro
 	w.commentHash = "" // there is nothing to comment on yet
 	out := Ensured{
 		Created: true, ContentHash: w.hash, SeverityID: w.severity, Priority: w.priority, Origin: w.origin,
-		Labels: append(slices.Clip(w.labels), labelPrefix+w.ref),
+		Labels: slices.Clip(w.labels),
+	}
+	if !contains(out.Labels, labelPrefix+w.ref) {
+		out.Labels = append(out.Labels, labelPrefix+w.ref)
+	}
+	if c.asDesk() {
+		if dry {
+			return out, nil
+		}
+		s, err := c.where(ctx)
+		if err != nil {
+			return Ensured{}, err
+		}
+		return c.raise(ctx, s, w, out)
 	}
 	extra, err := c.createFields(ctx, w)
 	if err != nil || dry {

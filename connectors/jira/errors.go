@@ -29,6 +29,7 @@ type problem struct {
 	ErrorMessages json.RawMessage            `json:"errorMessages"`
 	Errors        map[string]json.RawMessage `json:"errors"`
 	Message       string                     `json:"message"`
+	ErrorMessage  string                     `json:"errorMessage"` // of the service desk
 	Error         json.RawMessage            `json:"error"`
 	Title         string                     `json:"title"`
 	Detail        string                     `json:"detail"`
@@ -179,7 +180,7 @@ func (c *Client) explain(h http.Header, body []byte) (text string, fields map[st
 	if m := plain(p.ErrorMessages); m != "" {
 		parts = append(parts, m)
 	}
-	for _, s := range []string{p.Title, p.Detail, p.Message, plain(p.Error)} {
+	for _, s := range []string{p.Title, p.Detail, p.Message, p.ErrorMessage, plain(p.Error)} {
 		if s != "" && !slices.Contains(parts, s) {
 			parts = append(parts, s)
 		}

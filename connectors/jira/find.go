@@ -49,6 +49,10 @@ func (c *Client) find(ctx context.Context, project, ref string) (found *issue, o
 		JQL:        `project = "` + project + `" AND labels = "` + labelPrefix + ref + `"`,
 		MaxResults: maxCandidates, Fields: markFields,
 	}
+	if c.asDesk() {
+		body.JQL = `project = "` + project + `" AND (labels = "` + labelPrefix + ref + `" OR description ~ "` + ref + `")`
+		body.Fields = append(slices.Clip(markFields), "description")
+	}
 	if s.cloud {
 		body.Properties = markProperties
 	}
@@ -73,9 +77,9 @@ func (c *Client) find(ctx context.Context, project, ref string) (found *issue, o
 			p, ok = is.mark()
 		}
 		switch {
-		case ok && p.Ref == ref:
+		case ok && p.Ref == ref, c.asDesk() && !ok && carries(is.text("description"), ref):
 			proven = append(proven, is)
-		case !ok:
+		case !ok && !c.asDesk(), !ok && contains(is.labels(), labelPrefix+ref):
 			bare = append(bare, is)
 		}
 	}
@@ -97,7 +101,7 @@ func (c *Client) fetch(ctx context.Context, id string) (*issue, error) {
 	var is issue
 	err := c.do(ctx, &request{
 		verb: "read issue", noun: id, method: http.MethodGet,
-		path: "rest/api/2/issue/" + id + "?fields=labels,status&properties=" + propertyKey,
+		path: "rest/api/2/issue/" + id + "?fields=labels,status" + map[bool]string{true: ",description"}[c.asDesk()] + "&properties=" + propertyKey,
 	}, &is)
 	if err != nil {
 		return nil, err

@@ -7,6 +7,11 @@
 // search index may lag behind by minutes, so a lost create is looked for during the resolve window and never repeated
 // blindly.
 //
+// As a request of Jira Service Management (request_type) a case takes neither label nor property with its creation: there
+// the text ends with the mark, is searched for it, and the rest is written right after.
+//
+// The trigger issues tells what becomes of the issues, by poll and by webhook, as case events.
+//
 // The connector speaks REST version 2, in which text is wiki markup on both deployments, through go-jira's client.
 package jira
 

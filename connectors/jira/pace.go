@@ -47,6 +47,12 @@ func (r *request) parts() (op, issue string) {
 			seg = seg[:6]
 		}
 	}
+	if len(seg) > 3 && seg[1] == "servicedeskapi" && seg[2] == "request" { // rest/servicedeskapi/request/{ref}/sub
+		if r.outcome != reads {
+			issue = seg[3]
+		}
+		seg[3] = "*"
+	}
 	return r.method + " " + strings.Join(seg, "/"), issue
 }
 

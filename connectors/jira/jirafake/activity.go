@@ -24,6 +24,7 @@ type comment struct {
 	at         time.Time
 	props      []property
 	visibility json.RawMessage
+	internal   bool // seen by agents only
 }
 
 type property struct {
@@ -64,7 +65,7 @@ func (s *Server) showComment(iss *issue, c *comment, props bool) object {
 	id := strconv.FormatInt(c.id, 10)
 	out := object{
 		"self": s.self(iss) + "/comment/" + id, "id": id, "author": s.showUser(c.author), "updateAuthor": s.showUser(c.author),
-		"body": c.body, "created": c.at.Format(stamp), "updated": c.at.Format(stamp), "jsdPublic": true,
+		"body": c.body, "created": c.at.Format(stamp), "updated": c.at.Format(stamp), "jsdPublic": !c.internal,
 	}
 	if c.visibility != nil {
 		out["visibility"] = c.visibility

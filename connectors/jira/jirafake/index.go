@@ -10,6 +10,7 @@ import (
 type entry struct {
 	iss              *issue
 	summary          string
+	description      string
 	labels           []string
 	status           *Status
 	priority         *Priority
@@ -39,6 +40,7 @@ func (iss *issue) entry() *entry {
 		assignee: iss.content.assignee, resolution: iss.resolution, created: iss.created, updated: iss.updated,
 	}
 	e.summary, _ = text(iss.content.fields["summary"])
+	e.description, _ = text(iss.content.fields["description"])
 	for _, l := range iss.links {
 		if l.globalID != "" {
 			e.globalIDs = append(e.globalIDs, l.globalID)

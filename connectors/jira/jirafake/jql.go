@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // query is a parsed JQL query with what helps to find candidates quickly.
@@ -321,6 +322,16 @@ func (p *jqlParser) compare(field, op string, values []string) (clause, error) {
 	switch field {
 	case "updated", "updateddate", "created", "createddate":
 		return p.dates(field, op, values)
+	case "description":
+		if op != "~" && op != "!~" {
+			return clause{}, badOperator(op, field)
+		}
+		word := strings.ToLower(strings.Trim(values[0], `"`))
+		return clause{match: func(e *entry) bool {
+			return slices.Contains(strings.FieldsFunc(strings.ToLower(e.description), func(r rune) bool {
+				return !unicode.IsLetter(r) && !unicode.IsDigit(r)
+			}), word) == (op == "~")
+		}}, nil
 	case "summary", "text":
 		if op != "~" && op != "!~" {
 			return clause{}, badOperator(op, field)

@@ -96,9 +96,15 @@ type IssueType struct {
 type Project struct {
 	ID, Key, Name string
 	IssueTypes    []IssueType
+	// Desk is the id of the project's service desk; empty: it has none.
+	Desk         string
+	RequestTypes []RequestType
 	// Priorities are the names of those that the project's scheme allows; nil means all.
 	Priorities []string
 }
+
+// RequestType is a kind of request of a service desk; it becomes an issue of a type of the project.
+type RequestType struct{ ID, Name, IssueType string }
 
 // Status is a workflow status; Category is new, indeterminate or done.
 type Status struct{ ID, Name, Category string }
@@ -403,6 +409,9 @@ func (s *Server) route(method, path string) endpoint {
 	if after, ok := strings.CutPrefix(path, "/secure/attachment/"); ok && s.opt.DataCenter && method == http.MethodGet {
 		id, _, _ := strings.Cut(after, "/")
 		return read(RouteContent, s.content, id)
+	}
+	if after, ok := strings.CutPrefix(path, "/rest/servicedeskapi/"); ok {
+		return s.routeDesk(method, strings.Split(after, "/"))
 	}
 	rest, ok := strings.CutPrefix(path, "/rest/api/2/")
 	if !ok {
