@@ -75,10 +75,10 @@ func (l *loader) triggers(d *draft) *scope {
 	return sc
 }
 
-// subjects says which of alert, incident and row an event brings. Nothing seen means that nothing is known.
+// subjects says which of alert, incident, case and row an event brings. Nothing seen means that nothing is known.
 func (l *loader) subjects(seen map[string]bool, absent map[string]string) map[string]*typ {
 	vars := map[string]*typ{"event": viewTypes()["event"]}
-	for _, name := range []string{"alert", "incident", "row"} {
+	for _, name := range []string{"alert", "incident", "case", "row"} {
 		t := viewTypes()[name]
 		switch {
 		case len(seen) == 0:

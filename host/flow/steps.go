@@ -51,6 +51,9 @@ func (l *loader) steps(d *draft, list *yamldoc.Node, path string, sc *scope, nes
 		if s.ID != "" {
 			delete(sc.later, s.ID)
 			if s.Kind == KindLet {
+				if viewTypes()[s.ID] != nil {
+					l.out.Errorf(n.Get("id").Pos, at+".id", "choose another", "the name %q is taken by the event's %[1]s", s.ID)
+				}
 				sc.vars[s.ID] = t
 				sc.lets[s.ID] = true
 			} else {

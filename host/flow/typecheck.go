@@ -172,7 +172,8 @@ func (c *checker) identifier(n *ast.IdentifierNode) *typ {
 	if t := c.scope.vars[n.Value]; t != nil {
 		return t
 	}
-	if why, ok := c.scope.absent[n.Value]; ok {
+	why, absent := c.scope.absent[n.Value]
+	if steps := c.scope.vars["steps"]; absent && (steps == nil || steps.fields[n.Value] == nil) { // a step may be called case
 		return c.fail(n, "", "%s is not available here: %s", n.Value, why)
 	}
 	switch {

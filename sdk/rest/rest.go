@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"iter"
 	"net/http"
@@ -15,6 +16,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"google.golang.org/grpc/codes"
 
 	"github.com/casewire/casewire/sdk"
 	"github.com/casewire/casewire/sdk/internal/egress"
@@ -246,7 +249,7 @@ func (c *Client) Pages(ctx context.Context, first Request, next func(*Response) 
 				yield(nil, e)
 				return
 			}
-			resp, err := c.Do(ctx, req)
+			resp, err := c.page(ctx, req, before != "")
 			if err != nil {
 				yield(nil, err)
 				return
@@ -264,6 +267,35 @@ func (c *Client) Pages(ctx context.Context, first Request, next func(*Response) 
 				return
 			}
 		}
+	}
+}
+
+// Bounds of how a later page of a list is asked for again.
+const (
+	pageTries = 4
+	pageWait  = 200 * time.Millisecond
+	pageLimit = 10 * time.Second
+)
+
+// page gets one page. A later one is asked for again when its answer is lost, late or throttled for a short while: a list
+// of a hundred pages would never come to its end if each lost answer made it begin anew.
+func (c *Client) page(ctx context.Context, req Request, later bool) (*Response, error) {
+	wait := pageWait
+	for try := 1; ; try++ {
+		resp, err := c.Do(ctx, req)
+		var e *sdk.Error
+		if err == nil || !later || try == pageTries || !errors.As(err, &e) ||
+			e.Code != codes.Unavailable && e.Code != codes.ResourceExhausted || e.RetryAfter > pageLimit {
+			return resp, err
+		}
+		t := time.NewTimer(max(wait, e.RetryAfter))
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			t.Stop()
+			return nil, err
+		}
+		wait *= 3
 	}
 }
 

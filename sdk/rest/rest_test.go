@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -801,4 +802,42 @@ func BenchmarkGet(b *testing.B) {
 
 func pemOf(srv *httptest.Server) string {
 	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}))
+}
+
+// A long list does not begin anew because one of its later answers is lost; its first one is the caller's to repeat.
+func TestLaterPagesAreAskedForAgain(t *testing.T) {
+	t.Parallel()
+	var asked [3]atomic.Int64
+	c := client(t, func(w http.ResponseWriter, r *http.Request) {
+		page, _ := strconv.Atoi(r.URL.Query().Get("page"))
+		switch n := asked[page].Add(1); {
+		case page == 1 && n == 1:
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case page == 1 && n == 2:
+			panic(http.ErrAbortHandler)
+		case page == 2:
+			w.Header().Set("Retry-After", "600")
+			w.WriteHeader(http.StatusTooManyRequests)
+		default:
+			_, _ = io.WriteString(w, `{}`)
+		}
+	})
+	page, seen := 0, 0
+	next := func(*Response) (Request, bool, error) {
+		page++
+		return Request{Path: "list", Query: url.Values{"page": {strconv.Itoa(page)}}}, true, nil
+	}
+	var last error
+	for _, err := range c.Pages(t.Context(), Request{Path: "list", Query: url.Values{"page": {"0"}}}, next) {
+		if last = err; err == nil {
+			seen++
+		}
+	}
+	var e *sdk.Error
+	if seen != 2 || !errors.As(last, &e) || e.RetryAfter != 10*time.Minute {
+		t.Errorf("%d pages, then %v", seen, last)
+	}
+	if n := asked[1].Load(); n < 3 || asked[2].Load() != 1 {
+		t.Errorf("asked %d and %d times", n, asked[2].Load())
+	}
 }
