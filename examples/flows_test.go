@@ -25,6 +25,7 @@ import (
 	"github.com/casewire/casewire/connectors/azurefake"
 	"github.com/casewire/casewire/connectors/bundle"
 	"github.com/casewire/casewire/connectors/jira/jirafake"
+	"github.com/casewire/casewire/connectors/thehive/hivefake"
 	"github.com/casewire/casewire/examples"
 	"github.com/casewire/casewire/host"
 	"github.com/casewire/casewire/host/flow"
@@ -161,11 +162,14 @@ func (c *chat) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // world is a host with bundled connectors in memory, and the vendors' side.
 type world struct {
-	t    *testing.T
-	st   store.Store
-	jira *jirafake.Server
-	chat *chat
-	url  string // of the host
+	t     *testing.T
+	st    store.Store
+	host  *host.Host
+	graph *azurefake.Server
+	hive  *hivefake.Server
+	jira  *jirafake.Server
+	chat  *chat
+	url   string // of the host
 }
 
 const hookSecret = "an-inbox-secret-0123456789"
@@ -182,7 +186,10 @@ func newWorld(t *testing.T, flows ...string) *world {
 		t.Cleanup(s.Close)
 		return s.URL
 	}
-	graphURL, jiraURL, chatURL := serve(graph), serve(w.jira), serve(w.chat)
+	w.graph = graph
+	w.hive = hivefake.New(hivefake.Options{Seed: 1, Version: "5.7.3"})
+	t.Cleanup(w.hive.Close)
+	graphURL, jiraURL, chatURL, hiveURL := serve(graph), serve(w.jira), serve(w.chat), serve(w.hive)
 	for i, severity := range []string{"high", "low"} {
 		_, err := graph.AddAlert(fmt.Appendf(nil, `{"id":"sn%d","tenantId":%q,"title":"Alert %d","severity":%q,"status":"new","providerAlertId":"p%d",
 			"alertWebUrl":"https://portal.example/%d","createdDateTime":%q,"lastUpdateDateTime":%[7]q,"evidence":[]}`,
@@ -205,6 +212,10 @@ func newWorld(t *testing.T, flows ...string) *world {
 		config("tickets", "jira", map[string]any{
 			"base_url": jiraURL, "email": "casewire@corp.example", "api_token": "jira-token-0123456789", "project": jirafake.DefaultProject, "issue_type": "Task",
 		}),
+		config("cases", "thehive", map[string]any{"base_url": hiveURL, "api_key": w.hive.APIKey()}),
+		config("logs", "loganalytics", map[string]any{"base_url": graphURL, "workspace": graph.Workspace(), "credential": map[string]any{
+			"tenant_id": graph.Tenant(), "client_id": graph.ClientID(), "client_secret": graph.ClientSecret(), "authority_url": graphURL,
+		}}),
 		config("inbox", "http", map[string]any{"webhook": map[string]any{
 			"hmac": map[string]any{"secret": hookSecret, "header": "X-Signature", "prefix": "sha256="},
 			"id":   "header:X-Delivery", "key": "/incident/id", "time": "/incident/updated",
@@ -224,6 +235,7 @@ func newWorld(t *testing.T, flows ...string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.host = h
 	var sources []flow.Source
 	for _, f := range flows {
 		sources = append(sources, source(t, "flows/"+f))

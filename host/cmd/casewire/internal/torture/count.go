@@ -48,6 +48,17 @@ func settled(w *lab.World, alerts []lab.Alert, incidents int) bool {
 	return w.Issues() >= incidents && w.Hive.Count() >= incidents && w.Jira.Ledger().Comments >= uint64(len(alerts))
 }
 
+// ended says whether no run goes on any more, by the data file of the running host.
+func ended(ctx context.Context, path string) bool {
+	st, err := sqlite.OpenReadOnly(ctx, path)
+	if err != nil {
+		return false
+	}
+	defer st.Close()
+	stats, err := st.Stats(ctx)
+	return err == nil && stats.Runs[store.RunReady]+stats.Runs[store.RunRunning]+stats.Runs[store.RunWaiting] == 0
+}
+
 var noted = regexp.MustCompile(`alert (sn[0-9a-f-]{36})`)
 
 // count reads the fakes' sides, and of the host's data file what no vendor can know.

@@ -174,7 +174,8 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	}
 	say.Printf("all alerts are sent; SIGKILL hit the host %d and connectors %d times", killed.Host, killed.Connectors)
 
-	late := w.Until(ctx, o.timeout, func() bool { return settled(w, alerts, o.incidents) }, func() {
+	data := filepath.Join(dir, "casewire.db")
+	late := w.Until(ctx, o.timeout, func() bool { return settled(w, alerts, o.incidents) && ended(ctx, data) }, func() {
 		say.Progress("%d of %d comments, %d issues, %d cases", w.Jira.Ledger().Comments, len(alerts), w.Issues(), w.Hive.Count())
 	})
 	if late != nil && !errors.Is(late, lab.ErrLate) && !errors.Is(late, context.DeadlineExceeded) {
@@ -184,7 +185,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 	down, done := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer done()
 	stopErr := h.Stop(down)
-	res, err := count(down, w, alerts, filepath.Join(dir, "casewire.db"))
+	res, err := count(down, w, alerts, data)
 	if err != nil {
 		return err
 	}
