@@ -248,6 +248,24 @@ func (s *Server) ExpireSecret(clientID string, expired bool) bool {
 	return false
 }
 
+// Register adds a certificate (DER) and a federated credential to an app's registration; either may be empty. It reports
+// whether the app exists.
+func (s *Server) Register(clientID string, certificate []byte, f Federation) bool {
+	s.tokens.mu.Lock()
+	defer s.tokens.mu.Unlock()
+	app := s.findApp(clientID)
+	if app == nil {
+		return false
+	}
+	if len(certificate) > 0 {
+		app.Certificates = append(slices.Clip(app.Certificates), certificate)
+	}
+	if f != (Federation{}) {
+		app.Federated = append(slices.Clip(app.Federated), f)
+	}
+	return true
+}
+
 func (s *Server) secretExpired(app *App) bool {
 	s.tokens.mu.RLock()
 	defer s.tokens.mu.RUnlock()
@@ -324,7 +342,10 @@ func (s *Server) checkAssertion(app *App, c *fakekit.Call, kind, assertion strin
 	if claims.Exp <= now || claims.Nbf > now+300 || claims.Exp > now+24*3600 {
 		return "700024", "Client assertion is not within its valid time range."
 	}
-	for _, f := range app.Federated {
+	s.tokens.mu.RLock()
+	federated, certificates := app.Federated, app.Certificates
+	s.tokens.mu.RUnlock()
+	for _, f := range federated {
 		if f.Issuer == claims.Iss && f.Subject == claims.Sub && f.Audience == claims.Aud {
 			return "", ""
 		}
@@ -340,7 +361,7 @@ func (s *Server) checkAssertion(app *App, c *fakekit.Call, kind, assertion strin
 		return "50027", "JWT token is invalid or malformed."
 	}
 	digest := sha256.Sum256([]byte(parts[0] + "." + parts[1]))
-	for _, der := range app.Certificates {
+	for _, der := range certificates {
 		cert, err := x509.ParseCertificate(der)
 		if err != nil {
 			continue

@@ -42,8 +42,11 @@ func (s *Server) appService(c *fakekit.Call) fakekit.Reply {
 	s.askedIdentity("app_service")
 	q := c.R.URL.Query()
 	given := c.R.Header.Get("X-Identity-Header")
+	s.grants.mu.Lock()
+	want := s.opt.Entra.IdentityHeader
+	s.grants.mu.Unlock()
 	switch {
-	case s.opt.Entra.IdentityHeader == "" || subtle.ConstantTimeCompare([]byte(given), []byte(s.opt.Entra.IdentityHeader)) != 1:
+	case want == "" || subtle.ConstantTimeCompare([]byte(given), []byte(want)) != 1:
 		return fakekit.JSON(http.StatusUnauthorized, object{"statusCode": 401, "message": "Unauthorized"})
 	case q.Get("api-version") != "2019-08-01":
 		return fakekit.JSON(http.StatusBadRequest, object{"statusCode": 400, "message": "Unsupported api-version"})
@@ -90,10 +93,20 @@ func (s *Server) askedIdentity(source string) {
 	s.grants.asked[source]++
 }
 
+// SetIdentities replaces the managed identities of the machine, and the secret of App Service's endpoint.
+func (s *Server) SetIdentities(header string, identities ...MachineIdentity) {
+	s.grants.mu.Lock()
+	defer s.grants.mu.Unlock()
+	s.opt.Entra.Identities, s.opt.Entra.IdentityHeader = identities, header
+}
+
 // machine finds the identity that is meant; without any id the system-assigned one.
 func (s *Server) machine(client, object, resource string) *MachineIdentity {
-	for i := range s.opt.Entra.Identities {
-		m := &s.opt.Entra.Identities[i]
+	s.grants.mu.Lock()
+	identities := s.opt.Entra.Identities
+	s.grants.mu.Unlock()
+	for i := range identities {
+		m := &identities[i]
 		switch {
 		case client == "" && object == "" && resource == "":
 			if m.System {

@@ -70,7 +70,13 @@ func grant(g *launch.Grants, v string) {
 	if filepath.IsAbs(v) {
 		v = filepath.Clean(v)
 		info, err := os.Stat(v) //nolint:gosec // the operator's own configuration names it
-		if err == nil && info.Mode().IsRegular() && !slices.Contains(g.Files, v) {
+		if err != nil || !info.Mode().IsRegular() {
+			return
+		}
+		if renewed(v) {
+			v = filepath.Dir(v)
+		}
+		if !slices.Contains(g.Files, v) {
 			g.Files = append(g.Files, v)
 		}
 		return
@@ -87,6 +93,17 @@ func grant(g *launch.Grants, v string) {
 		port = map[string]string{"http": "80", "socks5": "1080", "socks5h": "1080"}[u.Scheme]
 	}
 	g.Ports = addPort(g.Ports, port)
+}
+
+// renewed says whether a file is one of those that Kubernetes replaces while it is used: it leads through the link ..data
+// beside it, which points at another directory from time to time. Then a grant of the file as it is now would not last.
+func renewed(file string) bool {
+	to, err := os.Readlink(file)
+	if err != nil {
+		return false
+	}
+	first, _, _ := strings.Cut(filepath.ToSlash(to), "/")
+	return first == "..data"
 }
 
 func addPort(ports []uint16, text string) []uint16 {
