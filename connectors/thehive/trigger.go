@@ -28,7 +28,7 @@ const (
 	defaultLookback = time.Hour
 	defaultOverlap  = 2 * time.Minute
 	defaultCases    = 100
-	maxSeen         = 3000
+	maxSeen         = 2000    // marks of 25 bytes in a cursor that may have 64 KiB
 	eventBytes      = 1 << 20 // of events that are handed over at a time
 )
 
@@ -123,7 +123,7 @@ func (r *round) pass(ctx context.Context, field string, at *int64, timeOf func(*
 			if err := json.Unmarshal(raw, &cs); err != nil {
 				skip++
 				if mark := seenMark(string(raw), 0); r.cur.Seen[mark] == 0 {
-					r.cur.Seen[mark] = max(1, last)
+					r.cur.Seen[mark] = time.Now().UnixMilli() // kept longest
 					r.reject(raw, "", fmt.Errorf("the case cannot be read: %w", err))
 				}
 				continue
@@ -167,13 +167,14 @@ func (r *round) take(raw json.RawMessage, cs *object) error {
 	if _, seen := r.cur.Seen[mark]; seen {
 		return nil
 	}
+	r.cur.Seen[mark] = cs.changed()
 	if ev, err := r.client.event(cs); err != nil {
+		r.cur.Seen[mark] = time.Now().UnixMilli()
 		r.reject(raw, cs.ID, err)
 	} else {
 		r.page.Events = append(r.page.Events, ev)
 		r.bytes += len(ev.Data)
 	}
-	r.cur.Seen[mark] = cs.changed()
 	if r.bytes < eventBytes {
 		return nil
 	}
@@ -188,21 +189,26 @@ func (r *round) reject(raw json.RawMessage, id string, err error) {
 // flush hands over what there is. The cursor of a pass that is not finished is that of its last whole page.
 func (r *round) flush() error {
 	r.page.Cursor = r.cur
-	r.page.Cursor.Seen = maps.Clone(r.cur.Seen)
+	r.page.Cursor.Seen = newest(r.cur.Seen)
 	err := r.emit(r.page)
 	r.page, r.bytes = sdk.Page[cursor]{}, 0
 	return err
 }
 
-// forget drops the marks of what no overlap can bring again, and the oldest of too many: those would be brought twice, which
-// the host does not mind.
+// forget drops the marks of what no overlap can bring again.
 func (r *round) forget() {
 	before := min(r.cur.Created, r.cur.Updated) - r.client.cfg.Cases.Overlap.Milliseconds()
 	maps.DeleteFunc(r.cur.Seen, func(_ string, at int64) bool { return at < before })
-	if over := len(r.cur.Seen) - maxSeen; over > 0 {
-		times := slices.Sorted(maps.Values(r.cur.Seen))
-		maps.DeleteFunc(r.cur.Seen, func(_ string, at int64) bool { return at <= times[over-1] })
+}
+
+// newest leaves out the oldest of too many marks: what they stand for may be brought twice, which the host does not mind.
+func newest(seen map[string]int64) map[string]int64 {
+	seen = maps.Clone(seen)
+	if over := len(seen) - maxSeen; over > 0 {
+		times := slices.Sorted(maps.Values(seen))
+		maps.DeleteFunc(seen, func(_ string, at int64) bool { return at <= times[over-1] })
 	}
+	return seen
 }
 
 func seenMark(id string, changed int64) string {

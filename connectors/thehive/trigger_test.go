@@ -277,3 +277,44 @@ func TestHintsAreLookedUp(t *testing.T) {
 		t.Errorf("the poll says %v", polled)
 	}
 }
+
+func TestTheCursorStaysSmall(t *testing.T) {
+	t.Parallel()
+	list := make([]string, 6000)
+	now := time.Now().UnixMilli()
+	for i := range list {
+		list[i] = fmt.Sprintf(`{"_id":"~%d","number":%d,"title":"%s","stage":"New","status":"New","severity":2,"_createdAt":%d}`, i+1, i+1, strings.Repeat("t", 300), now-6000+int64(i))
+	}
+	odd := []string{`{"_id":"~7","number":"seven","_createdAt":1}`, `{"_id":"../x","_createdAt":5}`}
+	s := hive(t, "5.6.0", "", map[string]http.HandlerFunc{routeQuery: func(w http.ResponseWriter, r *http.Request) {
+		var q struct {
+			Query []struct {
+				From, To int
+				Gte      struct {
+					Field string `json:"_field"`
+					Value int64  `json:"_value"`
+				} `json:"_gte"`
+			}
+		}
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || len(q.Query) < 4 {
+			answer(200, "[]")(w, r)
+			return
+		}
+		var page []string
+		if q.Query[1].Gte.Field == "_createdAt" {
+			first := max(0, q.Query[1].Gte.Value-(now-6000))
+			page = list[min(len(list), int(first)+q.Query[3].From):min(len(list), int(first)+q.Query[3].To)]
+		} else if q.Query[3].From == 0 {
+			page = odd
+		}
+		answer(200, "["+strings.Join(page, ",")+"]")(w, r)
+	}})
+	h := s.open(func(c *Config) { c.Cases = &Cases{PageSize: 500} })
+	events, rejected, cur := pollCases(t, h, nil)
+	if len(events) != len(list) || len(rejected) != 2 || len(cur) > plugin.MaxCursor {
+		t.Errorf("%d events, %d rejected, a cursor of %d bytes", len(events), len(rejected), len(cur))
+	}
+	if events, rejected, _ = pollCases(t, h, cur); len(events) > len(list)-maxSeen+len(odd) || len(rejected) != 0 {
+		t.Errorf("again: %d events, %d rejected", len(events), len(rejected))
+	}
+}
