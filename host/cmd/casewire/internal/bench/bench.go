@@ -60,6 +60,7 @@ var suites = []suite{
 	{"process", "what a connector costs: start and memory", process},
 	{"hooks", "webhook to durable answer", hooks},
 	{"jira", "what a case costs in Jira, and how many a second", jiraCases},
+	{"thehive", "what a case costs in TheHive, and how many a second", hiveCases},
 	{"e2e", "push, look-up, Jira issue", endToEnd},
 }
 
