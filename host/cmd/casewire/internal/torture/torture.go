@@ -28,7 +28,7 @@ import (
 // options are the flags.
 type options struct {
 	alerts, incidents, kills int
-	lag, timeout             time.Duration
+	lag, readLag, timeout    time.Duration
 	seed                     uint64
 	json, keep               bool
 }
@@ -40,9 +40,9 @@ func Command() *cobra.Command {
 		Use:   "torture",
 		Short: "Storm of alerts, lost answers and kills against bundled fakes; counts what became of every alert",
 		Long: "Sends alerts of many incidents by push and poll to a host, with bundled fakes of Microsoft Graph, Jira and TheHive: 20 %\n" +
-			"of the pushes come twice and 10 % not at all, 10 % of what is created answers 500 or nothing after it was committed,\n" +
-			"Jira's search finds new issues only after --search-lag, there are bursts of 429, and SIGKILL hits the host and its\n" +
-			"connectors --kills times. Counted on the fakes' side: one issue and one case for each incident, one comment for each\n" +
+			"of the pushes come twice and 20 % not at all, the subscription is lost twice and all tokens are revoked once, 10 % of what\n" +
+			"is created answers 500 or nothing after it was committed, Jira's search finds new issues only after --search-lag, there\n" +
+			"are bursts of 429, and SIGKILL hits the host and its connectors --kills times. Counted on the fakes' side: one issue and one case for each incident, one comment for each\n" +
 			"alert. What waits for a person is listed with its reason. The exit code is 0 only if nothing was lost or doubled.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -54,6 +54,7 @@ func Command() *cobra.Command {
 	f.IntVar(&o.incidents, "incidents", 0, "incidents that they belong to (default a tenth of the alerts)")
 	f.IntVar(&o.kills, "kills", 50, "how often to kill the host or a connector while alerts come in")
 	f.DurationVar(&o.lag, "search-lag", 30*time.Second, "how long Jira's search does not find what was created")
+	f.DurationVar(&o.readLag, "read-lag", 300*time.Millisecond, "how long an alert that was pushed cannot be read yet")
 	f.DurationVar(&o.timeout, "timeout", 15*time.Minute, "how long all of it may take")
 	f.Uint64Var(&o.seed, "seed", 1, "seed of what goes wrong")
 	f.BoolVar(&o.json, "json", false, "print one JSON object")
@@ -90,7 +91,7 @@ steps:
 func troubles(o options) lab.Options {
 	return lab.Options{
 		Seed: o.seed,
-		Push: azurefake.Push{Drop: 0.1, Double: 0.2, Reorder: 0.1, WrongState: 0.02},
+		Push: azurefake.Push{Drop: 0.2, Double: 0.2, Reorder: 0.1, WrongState: 0.02},
 		Graph: azurefake.Faults{RetryAfter: time.Second, Rates: map[string]map[azurefake.Fault]float64{
 			azurefake.RouteAlertGet:  {"throttle": 0.005, "unavailable": 0.01, "reset": 0.005, "cut_body": 0.005},
 			azurefake.RouteAlertList: {"unavailable": 0.05, "html": 0.02, "cut_body": 0.02},
@@ -103,7 +104,7 @@ func troubles(o options) lab.Options {
 			hivefake.RouteAlertCreate: {"error_after": 0.05, "lost_answer": 0.05, "unavailable": 0.01},
 			hivefake.RoutePromote:     {"error_after": 0.05, "lost_answer": 0.05},
 		}},
-		JiraIndexLag: o.lag, GraphReadLag: 300 * time.Millisecond,
+		JiraIndexLag: o.lag, GraphReadLag: o.readLag,
 	}
 }
 
@@ -243,6 +244,12 @@ func kills(ctx context.Context, o options, w *lab.World, h *lab.Host, say *lab.S
 		})
 		if err != nil {
 			return n, fmt.Errorf("before kill %d: %w", k+1, err)
+		}
+		switch k {
+		case o.kills / 3, 2 * o.kills / 3:
+			w.Azure.ExpireSubscriptions()
+		case o.kills / 2:
+			w.Azure.RevokeTokens()
 		}
 		if k%2 == 1 {
 			if h.KillConnector(rnd.IntN) {
