@@ -158,6 +158,7 @@ func (h *Host) Start(ctx context.Context) (err error) {
 	h.regroup(*h.conns.Load())
 	h.group.Go(func() { h.states.settle(work, h.catalog.SettleState) })
 	h.group.Go(func() { h.probeLoop(work) })
+	h.group.Go(func() { h.pruneLoop(work) })
 	h.takeIn(ctx)
 	h.started = true
 	return nil

@@ -38,6 +38,8 @@ type Options struct {
 	// Sandbox and Limits hold connector processes. The zero value is SandboxAuto, and DefaultLimits.
 	Sandbox Sandbox
 	Limits  Limits
+	// Retention says how long records are kept; zero keeps them for ever.
+	Retention Retention
 	// Version of the program, told to connectors.
 	Version string
 	// StateKey seals what connectors keep for their connections, such as a refresh token: 32 random bytes in hexadecimal or

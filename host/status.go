@@ -79,6 +79,9 @@ func Requeue(ctx context.Context, st store.Store, r Replay, current func(flow st
 	if old.State.Live() {
 		return store.Run{}, fmt.Errorf("%w: run %s is still %s", ErrNotReplayable, old.ID, old.State)
 	}
+	if err := eventKept(ctx, st, old); err != nil {
+		return store.Run{}, err
+	}
 	next := old.NewRun
 	next.ID, next.State, next.Reason, next.Parent, next.FromStep = "", "", "", old.ID, r.FromStep
 	if r.Current {

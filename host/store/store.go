@@ -120,6 +120,11 @@ type Meta interface {
 	Put(ctx context.Context, key string, value []byte) error
 	// PutIfAbsent returns the value that stands after the call.
 	PutIfAbsent(ctx context.Context, key string, value []byte) ([]byte, error)
+	// Prune removes a few of the oldest records that are past their time, and says what went; call it again until nothing
+	// does. It never removes a live or parked run, what a dead letter that nobody dealt with is about, an event that one of
+	// these needs, the ledger of effects, or objects and their names: an event that comes again after its record went is
+	// known by its object, and starts nothing.
+	Prune(ctx context.Context, p Prune) (Pruned, error)
 	// Stats counts what `casewire` and its metrics show.
 	Stats(ctx context.Context) (Stats, error)
 }
@@ -426,6 +431,21 @@ type RunFilter struct {
 	State             RunState
 	EventID, OrderKey string
 	Limit             int
+}
+
+// Prune says what is past its time. Zero times remove nothing of that kind.
+type Prune struct {
+	EventsBefore      time.Time // by when they were received
+	RunsBefore        time.Time // by when they ended; with their journals
+	DeadLettersBefore time.Time // by when they were resolved
+	Limit             int       // of each kind; zero: the store's own
+}
+
+// Pruned counts what went.
+type Pruned struct {
+	Events, Runs, DeadLetters int
+	// Used is how many bytes of the store hold something now.
+	Used int64
 }
 
 // Stats are counts.

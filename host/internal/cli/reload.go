@@ -76,7 +76,7 @@ func (r *reloading) reload(ctx context.Context) {
 func fixedChanges(was, now *config.File) []string {
 	var out []string
 	for name, changed := range map[string]bool{
-		"store": was.Store != now.Store, "http": was.HTTP != now.HTTP, "log": was.Log != now.Log,
+		"store": was.Store != now.Store, "http": was.HTTP != now.HTTP, "log": was.Log != now.Log, "retention": was.Retention != now.Retention,
 		"plugins": !reflect.DeepEqual(was.Plugins, now.Plugins),
 	} {
 		if changed {

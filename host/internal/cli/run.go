@@ -101,7 +101,7 @@ func runHost(ctx context.Context, app App, path string, stdout, stderr io.Writer
 	secrets.Redactor.Add(key)
 	h, err := host.New(host.Options{
 		Store: st, StateKey: key, Connectors: known.all(), Connections: conns, Logger: log, PublicURL: file.HTTP.PublicURL,
-		IdleStop: file.Plugins.IdleStop, Version: app.Version, Redact: secrets.Redactor.String,
+		Retention: host.Retention(file.Retention), IdleStop: file.Plugins.IdleStop, Version: app.Version, Redact: secrets.Redactor.String,
 		Sandbox: sandbox(file.Plugins), Limits: host.Limits{Memory: file.Plugins.Memory, Files: file.Plugins.Files},
 	})
 	if err != nil {

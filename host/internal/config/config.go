@@ -32,6 +32,7 @@ type File struct {
 	HTTP        HTTP
 	Plugins     Plugins
 	Log         Log
+	Retention   Retention
 	Connections []Connection // by name
 	// Flows are checked and ready; Sources are their files.
 	Flows   []*flow.Flow
@@ -70,6 +71,12 @@ type Plugins struct {
 	Memory     int64
 	Files      int
 	Connectors []Connector // that the file brings along, by name
+}
+
+// Retention says how long records are kept; zero fields keep for ever.
+type Retention struct {
+	Events, Runs, DeadLetters time.Duration
+	MaxSize                   int64 // bytes
 }
 
 // Log configures logging.

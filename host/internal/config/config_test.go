@@ -159,6 +159,7 @@ connections:
     tenant: contoso
     poll: 60s
     config: { push: manage }
+retention: { events: 90d, runs: P30D, dead_letters: 365d, max_size: 10GiB }
 flows: [flows/*.yaml, flows/a.yaml]
 plugins: { idle_stop: 5m, sandbox: { mode: strict, read: [/opt/x] }, limits: { memory: 256MiB, files: none } }
 log: { level: debug, format: json }
@@ -205,6 +206,10 @@ func TestLoad(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"alerts sentinel contoso entra 1m0s", "tickets tickets   0s"}, names); diff != "" {
 		t.Error(diff)
+	}
+	day := 24 * time.Hour
+	if want := (config.Retention{Events: 90 * day, Runs: 30 * day, DeadLetters: 365 * day, MaxSize: 10 << 30}); f.Retention != want {
+		t.Errorf("retention: %+v", f.Retention)
 	}
 	if a, b := f.Connections[0].Limit, f.Connections[1].Limit; a != (config.Limit{Concurrency: 8, PerSecond: 2.5}) || b != (config.Limit{PerSecond: 1}) {
 		t.Errorf("limits: %+v, %+v", a, b)

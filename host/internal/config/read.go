@@ -32,10 +32,10 @@ type reader struct {
 	broken      bool                                     // a connection could not be read: flows that use it would be blamed for it
 }
 
-var sections = []string{"store", "http", "credentials", "connections", "flows", "plugins", "log"}
+var sections = []string{"store", "http", "credentials", "connections", "flows", "plugins", "log", "retention"}
 
 // later are sections that come with a later version.
-var later = []string{"tenants", "retention", "include"}
+var later = []string{"tenants", "include"}
 
 func (r *reader) read() {
 	r.keys(r.root, "", sections, later)
@@ -43,6 +43,7 @@ func (r *reader) read() {
 	r.http()
 	r.plugins()
 	r.log()
+	r.retention()
 	r.connections()
 	r.flows()
 }

@@ -121,6 +121,16 @@ const fileSchema = `{
 				}
 			}
 		},
+		"retention": {
+			"type": "object", "additionalProperties": false,
+			"description": "How long records are kept; what it does not say is kept for ever. What runs or waits for somebody stays",
+			"properties": {
+				"events": {"$ref": "#/$defs/duration", "description": "Since they came", "examples": ["90d"]},
+				"runs": {"$ref": "#/$defs/duration", "description": "Since they ended", "examples": ["90d"]},
+				"dead_letters": {"$ref": "#/$defs/duration", "description": "Since somebody dealt with them", "examples": ["365d"]},
+				"max_size": {"type": "string", "description": "When there is more, the oldest events and runs go before their time", "examples": ["10GiB"]}
+			}
+		},
 		"log": {
 			"type": "object", "additionalProperties": false, "description": "Logging",
 			"properties": {

@@ -37,6 +37,7 @@ func Exercise(t *testing.T, open Open) {
 		{"Ingest", ingestTests},
 		{"Runs", runTests},
 		{"Cancel", cancelTests},
+		{"Prune", pruneTests},
 		{"Effects", effectTests},
 		{"Rest", restTests},
 		{"Concurrent", concurrentTests},
