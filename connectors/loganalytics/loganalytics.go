@@ -5,12 +5,16 @@ package loganalytics
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/casewire/casewire/connectors/internal/azure"
+	"github.com/casewire/casewire/plugin/event"
 	"github.com/casewire/casewire/sdk"
 	"github.com/casewire/casewire/sdk/rest"
 )
@@ -23,10 +27,11 @@ const apiName = "Log Analytics"
 // Config is a connection's configuration.
 type Config struct {
 	azure.Access
-	Workspace string `json:"workspace" cw:"required" doc:"Workspace id (a GUID, not the name)" example:"9d2f7d8a-0c1e-4c7d-9a57-1f4a4b2f3c11"`
-	BaseURL   string `json:"base_url,omitempty" doc:"Base URL of the query API; default that of the credential's cloud"`
-	Scope     string `json:"scope,omitempty" doc:"Token scope; default that of the credential's cloud"`
-	Wait      string `json:"wait" default:"180s" doc:"How long the service may work on one query, 1s to 600s"`
+	Workspace string     `json:"workspace" cw:"required" doc:"Workspace id (a GUID, not the name)" example:"9d2f7d8a-0c1e-4c7d-9a57-1f4a4b2f3c11"`
+	BaseURL   string     `json:"base_url,omitempty" doc:"Base URL of the query API; default that of the credential's cloud"`
+	Scope     string     `json:"scope,omitempty" doc:"Token scope; default that of the credential's cloud"`
+	Trigger   *Scheduled `json:"trigger,omitempty" doc:"What the trigger query asks for; how often is the connection's poll"`
+	Wait      string     `json:"wait" default:"180s" doc:"How long the service may work on one query, 1s to 600s"`
 }
 
 // Client is one connection.
@@ -35,6 +40,8 @@ type Client struct {
 	session *azure.Session
 	wait    time.Duration
 	limits  *limiter
+
+	schedule *schedule // nil: there is none
 
 	mu   sync.Mutex
 	apis map[time.Duration]*rest.Client // by how long they wait
@@ -51,6 +58,10 @@ func Connector() *sdk.Connector {
 			"timespan": "PT24H",
 		}))
 	azure.SignIn(c, func(c *Client) *azure.Session { return c.session })
+	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
+		Name: "query", Summary: "Rows that a scheduled query finds: each new row once, late ones included.", Emits: []string{event.TypeRow},
+		Interval: 5 * time.Minute, Poll: (*Client).poll,
+	})
 	sdk.OnCheck(c, (*Client).check)
 	return c
 }
@@ -68,6 +79,11 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 	}
 	if c.session, err = cfg.Open(env); err != nil {
 		return nil, err
+	}
+	if cfg.Trigger != nil {
+		if c.schedule, err = cfg.Trigger.schedule(); err != nil {
+			return nil, err
+		}
 	}
 	c.limits = limiterOf(cmp.Or(cfg.BaseURL, cfg.Cloud().LogAnalytics), &c.cfg.Credential)
 	_, err = c.waiting(c.wait)
@@ -99,21 +115,48 @@ type Summary struct {
 	Render        map[string]any `json:"render,omitempty" doc:"What the query's render operator wants, if asked for"`
 }
 
+// check asks for nothing but an answer, and for the newest row of what the trigger watches.
 func (c *Client) check(ctx context.Context) []sdk.Probe {
 	probes := c.session.Check(ctx, azure.Need{API: apiName, Scope: cmp.Or(c.cfg.Scope, c.cfg.Cloud().LogAnalyticsScope)})
 	if probes[0].Status == sdk.ProbeFailed {
 		return append(probes, sdk.Probe{Name: "query", Status: sdk.ProbeSkipped, Summary: "there is no token"})
 	}
-	return append(probes, c.checkQuery(ctx))
+	probes = append(probes, c.checkQuery(ctx))
+	if len(c.limits.slots) == queriesAtOnce {
+		probes = append(probes, sdk.Probe{
+			Name: "quota", Status: sdk.ProbeWarning, Summary: fmt.Sprintf("all %d queries that the service runs at once for one identity are in use", queriesAtOnce),
+			Remedy: "spread scheduled queries, or use another app for some of them",
+		})
+	}
+	if c.schedule != nil {
+		probes = append(probes, c.checkTrigger(ctx))
+	}
+	return probes
 }
 
 func (c *Client) checkQuery(ctx context.Context) sdk.Probe {
-	sum, err := c.query(ctx, QueryInput{Query: "print ok = true", MaxRows: 1, Split: "off", TimeColumn: "TimeGenerated"}, func(rawRow) error { return nil })
-	if err != nil || sum.RowCount > 1 {
+	in := QueryInput{Query: "print ok = true", MaxRows: 1, Split: "off", TimeColumn: "TimeGenerated", Wait: "30s"}
+	if _, err := c.query(ctx, in, func(rawRow) error { return nil }); err != nil {
 		return sdk.Probe{
-			Name: "query", Status: sdk.ProbeFailed, Summary: fmt.Sprint(err),
+			Name: "query", Status: sdk.ProbeFailed, Summary: err.Error(),
 			Remedy: "give the app the role Log Analytics Reader on the workspace (it can take an hour to apply) and the API permission Data.Read",
 		}
 	}
 	return sdk.Probe{Name: "query", Status: sdk.ProbeOK, Summary: "the workspace answers"}
+}
+
+// checkTrigger runs the scheduled query over the last minute.
+func (c *Client) checkTrigger(ctx context.Context) sdk.Probe {
+	now := time.Now().UTC()
+	err := c.window(ctx, interval{now.Add(-time.Minute), now}, &pager{emit: func(sdk.Page[cursor]) error { return nil }})
+	if e, ok := errors.AsType[*sdk.Error](err); ok && e.Code == codes.OutOfRange {
+		err = nil // many rows in a minute; the poll asks for less
+	}
+	if err != nil {
+		return sdk.Probe{
+			Name: "trigger", Status: sdk.ProbeFailed, Summary: "the scheduled query fails: " + err.Error(),
+			Remedy: "correct trigger.query; casewire query tries it by hand",
+		}
+	}
+	return sdk.Probe{Name: "trigger", Status: sdk.ProbeOK, Summary: "the scheduled query " + c.schedule.Name + " runs"}
 }
