@@ -38,9 +38,11 @@ var limiters struct {
 
 // limiterOf finds the limiter of an identity at an endpoint.
 func limiterOf(endpoint string, c *azure.Credential) *limiter {
-	key := sha256.Sum256([]byte(strings.Join(append([]string{
-		endpoint, strings.ToLower(c.TenantID), strings.ToLower(c.ClientID), c.Token.Reveal(),
-	}, c.Exec...), "\x00")))
+	who := append([]string{endpoint, strings.ToLower(c.TenantID), strings.ToLower(c.ClientID), c.SignIn, c.Token.Reveal()}, c.Exec...)
+	if id := c.ManagedIdentity; id != nil {
+		who = append(who, "managed identity", id.ClientID, id.ResourceID, id.ObjectID)
+	}
+	key := sha256.Sum256([]byte(strings.Join(who, "\x00")))
 	limiters.Lock()
 	defer limiters.Unlock()
 	if limiters.byIdentity == nil {

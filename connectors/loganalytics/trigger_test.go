@@ -180,11 +180,19 @@ func TestScheduledQueryConfig(t *testing.T) {
 	}
 	b = newBench(t, azurefake.Options{}, object{"trigger": object{"query": "Nothing | where x == \"y\""}})
 	probes, err := b.Check(t.Context())
-	if err != nil || len(probes) != 2 || probes[1].Status != sdk.ProbeOK {
+	if p := last(probes); err != nil || p.Name != "trigger" || p.Status != sdk.ProbeOK {
 		t.Errorf("%+v, %v", probes, err)
 	}
 	b.logs.SetTable("Nothing", azurefake.Table{Columns: findings}, 0)
-	if probes, err = b.Check(t.Context()); err != nil || probes[1].Status != sdk.ProbeFailed || !strings.Contains(probes[1].Summary, "'x'") {
+	probes, err = b.Check(t.Context())
+	if p := last(probes); err != nil || p.Status != sdk.ProbeFailed || !strings.Contains(p.Summary, "'x'") {
 		t.Errorf("%+v, %v", probes, err)
 	}
+}
+
+func last(probes []sdk.Probe) sdk.Probe {
+	if len(probes) == 0 {
+		return sdk.Probe{}
+	}
+	return probes[len(probes)-1]
 }

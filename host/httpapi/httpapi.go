@@ -44,8 +44,10 @@ func Handler(h *host.Host, st store.Store, o Options) http.Handler {
 	mux.Handle("GET /v1/status", a.operator(a.status))
 	mux.Handle("GET /v1/runs", a.operator(a.runs))
 	mux.Handle("GET /v1/runs/{id}", a.operator(a.run))
+	mux.Handle("GET /v1/runs/{id}/output", a.operator(a.output))
 	mux.Handle("POST /v1/runs/{id}/replay", a.operator(a.replay))
 	mux.Handle("POST /v1/runs/{id}/cancel", a.operator(a.cancel))
+	mux.Handle("POST /v1/flows/{flow}/runs", a.operator(a.callFlow))
 	mux.Handle("GET /v1/deadletters", a.operator(a.deadLetters))
 	mux.Handle("POST /v1/connectors/{connector}/lift", a.operator(a.lift))
 	mux.Handle("POST /v1/connections/{connection}/triggers/{trigger}/poll", a.operator(a.poll))
@@ -160,7 +162,7 @@ func (a *api) run(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return answer(w, NewRunRecord(run, steps))
+	return answer(w, light(NewRunRecord(run, steps)))
 }
 
 func (a *api) replay(w http.ResponseWriter, r *http.Request) error {

@@ -26,6 +26,8 @@ type RunRecord struct {
 	CaseKey     string          `json:"case_key,omitempty"`
 	Parent      string          `json:"parent,omitempty"`
 	Output      json.RawMessage `json:"output,omitempty"`
+	OutputRef   string          `json:"output_ref,omitempty"` // where a large output is, over HTTP
+	OutputBytes int             `json:"output_bytes,omitempty"`
 	Created     time.Time       `json:"created"`
 	Started     time.Time       `json:"started,omitzero"`
 	Ended       time.Time       `json:"ended,omitzero"`
@@ -45,9 +47,12 @@ type StepRecord struct {
 	Class    string          `json:"class,omitempty"`
 	Input    json.RawMessage `json:"input,omitempty"`
 	Output   json.RawMessage `json:"output,omitempty"`
-	Started  time.Time       `json:"started,omitzero"`
-	Ended    time.Time       `json:"ended,omitzero"`
-	Seconds  float64         `json:"seconds"`
+	// OutputRef is where a large output is, over HTTP.
+	OutputRef   string    `json:"output_ref,omitempty"`
+	OutputBytes int       `json:"output_bytes,omitempty"`
+	Started     time.Time `json:"started,omitzero"`
+	Ended       time.Time `json:"ended,omitzero"`
+	Seconds     float64   `json:"seconds"`
 }
 
 // DeadLetterRecord is a dead letter. Raw is what was received.

@@ -40,6 +40,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"graph":      troubleGraph,
 	"http":       request,    // http METHOD PATH STATUS [-token] [-type T] [-body FILE | -size N]: the answer is in stdout
 	"json":       checkJSON,  // json FILE PATH [WANT]: a value in a JSON document; PATH:keys gives the names
+	"same":       same,       // same FILE PATH FILE PATH: two values in JSON documents are the same
 	"remember":   remember,   // remember VAR FILE PATH: a value in a JSON document, as a variable
 	"until":      until,      // until REGEXP PROGRAM ARGS...: run it until its output matches
 	"replace":    replace,    // replace FILE OLD NEW
@@ -319,6 +320,13 @@ func checkJSON(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	if re.MatchString(got) == neg {
 		ts.Fatalf("%s: %s is %q", args[0], args[1], got)
+	}
+}
+
+func same(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, neg, args, 4, 4, "same FILE PATH FILE PATH")
+	if a, b := lookup(ts, args[0], args[1]), lookup(ts, args[2], args[3]); a != b || a == "" {
+		ts.Fatalf("%s of %s is\n%s\n%s of %s is\n%s", args[1], args[0], a, args[3], args[2], b)
 	}
 }
 
