@@ -196,7 +196,7 @@ func (c *Client) CloseCase(ctx context.Context, in CloseInput) (Changed, error) 
 	}
 	out, body := c.changed(cs), &inputUpdate{}
 	if cs.closed() && cs.Status != status && !in.Overwrite {
-		out.Notes = append(out.Notes, fmt.Sprintf("it was closed already, as %s", cs.Status))
+		out.Notes = append(out.Notes, "it was closed already, as "+cs.Status)
 		return out, nil
 	}
 	var changes []string

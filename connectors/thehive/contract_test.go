@@ -57,8 +57,8 @@ func judged(t *testing.T, next http.Handler) http.Handler {
 			return nil
 		}
 		var list []map[string]any
-		if json.Unmarshal(reply, &list) != nil {
-			return nil // a count
+		if err := json.Unmarshal(reply, &list); err != nil {
+			return err
 		}
 		for _, d := range list {
 			name, _ := d["_type"].(string)
@@ -106,7 +106,8 @@ func TestEveryRequestKeepsTheContract(t *testing.T) {
 		with("procedures", []string{"T1078.004", "T9999"}), with("assignee", "casewire@example.com"), with("title", strings.Repeat("long ", 200)),
 		with("observables", []map[string]any{
 			{"dataType": "ip", "data": "10.0.0.1", "sighted_at": "2026-11-23T10:00:00Z", "tlp": "red", "pap": "red", "tags": []string{"a"}, "message": "m"},
-			{"type": "IP Address", "value": "45.83.64.2", "data_type": "ip", "ioc": true}, {"dataType": "url", "data": "https://x.example/" + strings.Repeat("a", 6000)},
+			{"type": "IP Address", "value": "45.83.64.2", "data_type": "ip", "ioc": true},
+			{"dataType": "url", "data": "https://x.example/" + strings.Repeat("a", 6000)},
 		}),
 	}
 	first := must[Ensured](t, h, ensure("case.ensure", whole...))

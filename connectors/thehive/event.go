@@ -2,7 +2,8 @@ package thehive
 
 import (
 	"encoding/json"
-	"fmt"
+	"errors"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,7 +44,7 @@ const (
 // the same event. Its digest covers what people decide: comments, tags and fields, which we write ourselves, are no news.
 func (c *Client) event(cs *object) (sdk.Event, error) {
 	if !objectID(cs.ID) || cs.changed() <= 0 {
-		return sdk.Event{}, fmt.Errorf("the case has no id or no time of its last change")
+		return sdk.Event{}, errors.New("the case has no id or no time of its last change")
 	}
 	verdictID, verdict := cs.verdict()
 	ids, known := stageIDs[cs.Stage]
@@ -68,7 +69,7 @@ func (c *Client) event(cs *object) (sdk.Event, error) {
 		Desc: cut(cs.Description, maxEventText), Comment: cut(cs.Summary, maxEventText), SrcURL: c.caseURL(cs.ID),
 		VerdictID: &verdictID, Verdict: verdict,
 		Tickets: []ocsf.Ticket{{
-			UID: fmt.Sprint(cs.Number), SrcURL: c.caseURL(cs.ID), Title: cs.Title, TypeID: new(1), Type: "Internal",
+			UID: strconv.Itoa(cs.Number), SrcURL: c.caseURL(cs.ID), Title: cs.Title, TypeID: new(1), Type: "Internal",
 			StatusID: &ids[1], Status: map[int]string{1: "New", 2: "In Progress", 6: "Closed", ocsf.Other: cs.Stage}[ids[1]],
 		}},
 	}

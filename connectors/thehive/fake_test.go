@@ -266,29 +266,43 @@ func TestEveryLossOfOtherWritesIsRepaired(t *testing.T) {
 		input func(w *world) map[string]any
 		check func(w *world) bool
 	}{
-		"task.add": {hivefake.RouteTask, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "title": "t"} },
-			func(w *world) bool { return w.first().Tasks == 1 }},
-		"attachment.add": {hivefake.RouteAttachment, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "file": file} },
-			func(w *world) bool { return w.first().Attachments == 1 }},
-		"observable.upload": {hivefake.RouteObservable, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "file": file} },
-			func(w *world) bool { return w.first().Observables == 1 }},
+		"task.add": {
+			hivefake.RouteTask, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "title": "t"} },
+			func(w *world) bool { return w.first().Tasks == 1 },
+		},
+		"attachment.add": {
+			hivefake.RouteAttachment, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "file": file} },
+			func(w *world) bool { return w.first().Attachments == 1 },
+		},
+		"observable.upload": {
+			hivefake.RouteObservable, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "file": file} },
+			func(w *world) bool { return w.first().Observables == 1 },
+		},
 		"observable.add": {hivefake.RouteObservable, func(w *world) map[string]any {
 			return map[string]any{"case": w.one.ID, "observables": []map[string]any{{"dataType": "ip", "data": "192.0.2.1"}, {"dataType": "ip", "data": "192.0.2.2"}}}
 		}, func(w *world) bool { return w.first().Observables == 2 }},
-		"case.update": {hivefake.RouteCaseUpdate, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "title": "T"} },
-			func(w *world) bool { return w.first().Title == "T" }},
-		"case.close": {hivefake.RouteCaseUpdate, func(w *world) map[string]any {
-			return map[string]any{"case": w.one.ID, "verdict_id": 1, "summary": "s"}
+		"case.update": {
+			hivefake.RouteCaseUpdate, func(w *world) map[string]any { return map[string]any{"case": w.one.ID, "title": "T"} },
+			func(w *world) bool { return w.first().Title == "T" },
 		},
-			func(w *world) bool { return w.first().Status == "FalsePositive" }},
-		"case.link": {hivefake.RouteLink, func(w *world) map[string]any {
-			return map[string]any{"case": w.one.ID, "other": w.two.ID, "comment": "c"}
+		"case.close": {
+			hivefake.RouteCaseUpdate, func(w *world) map[string]any {
+				return map[string]any{"case": w.one.ID, "verdict_id": 1, "summary": "s"}
+			},
+			func(w *world) bool { return w.first().Status == "FalsePositive" },
 		},
+		"case.link": {
+			hivefake.RouteLink, func(w *world) map[string]any {
+				return map[string]any{"case": w.one.ID, "other": w.two.ID, "comment": "c"}
+			},
 			func(w *world) bool {
 				return len(w.first().Links) == 1 && len(w.first().Comments) == 1 && len(w.last().Comments) == 1
-			}},
-		"case.comment": {hivefake.RouteComment, func(w *world) map[string]any { return map[string]any{"alert": w.one.AlertID, "text": "c"} },
-			func(w *world) bool { return w.fake.Ledger().Alerts[composite("one")].Comments == 1 }},
+			},
+		},
+		"case.comment": {
+			hivefake.RouteComment, func(w *world) map[string]any { return map[string]any{"alert": w.one.AlertID, "text": "c"} },
+			func(w *world) bool { return w.fake.Ledger().Alerts[composite("one")].Comments == 1 },
+		},
 	} {
 		for _, fault := range []hivefake.Fault{hivefake.LostAnswer, hivefake.ErrorAfter, hivefake.CutBody, hivefake.BadJSON, hivefake.HTML, hivefake.Reset, hivefake.Throttle} {
 			t.Run(action+" "+string(fault), func(t *testing.T) {

@@ -118,16 +118,19 @@ func (c *Client) prepareOne(s *server, i int, o *Observable, tlp, papLevel level
 // markings are those of its own, or the ones given.
 func (o *Observable) markings(i int, tlp, pap level) (level, level, error) {
 	at := "/observables/" + strconv.Itoa(i)
-	ok := true
 	if o.TLP != "" {
-		if tlp, ok = tlpLevel(o.TLP); !ok {
+		own, ok := tlpLevel(o.TLP)
+		if !ok {
 			return 0, 0, sdk.Invalid(at+"/tlp", "%q is none of clear, green, amber, amber+strict, red", o.TLP)
 		}
+		tlp = own
 	}
 	if o.PAP != "" {
-		if pap, ok = papLevel(o.PAP); !ok {
+		own, ok := papLevel(o.PAP)
+		if !ok {
 			return 0, 0, sdk.Invalid(at+"/pap", "%q is none of clear, green, amber, red", o.PAP)
 		}
+		pap = own
 	}
 	return tlp, pap, nil
 }

@@ -2,6 +2,7 @@ package thehive
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,7 +56,7 @@ func (c *Client) SearchCases(ctx context.Context, in SearchInput, emit func(Case
 	for from := 0; ; {
 		size := min(pageSize, in.Limit-out.Count+1)
 		var page []object
-		err := c.query(ctx, "search cases", append(chain[:len(chain):len(chain)], map[string]any{"_name": "page", "from": from, "to": from + size}), &page)
+		err := c.query(ctx, "search cases", append(slices.Clip(chain), map[string]any{"_name": "page", "from": from, "to": from + size}), &page)
 		if err != nil {
 			return out, err
 		}

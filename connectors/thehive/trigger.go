@@ -155,7 +155,8 @@ func (c *Client) changedSince(field string, from int64, skip, size int) []any {
 		filter["_and"] = []any{map[string]any{"_eq": map[string]any{"_field": "tags", "_value": c.cfg.Cases.Tag}}, since}
 	}
 	return []any{
-		map[string]any{"_name": "listCase"}, filter,
+		map[string]any{"_name": "listCase"},
+		filter,
 		map[string]any{"_name": "sort", "_fields": []any{map[string]any{field: "asc"}}},
 		map[string]any{"_name": "page", "from": skip, "to": skip + size},
 	}

@@ -226,12 +226,22 @@ func TestNotifications(t *testing.T) {
 		"strange id":   {bearer, http.Header{"Authorization": {"Bearer a-shared-secret"}}, `{"action":"update","objectType":"Case","objectId":"../../x"}`, 202, nil, map[string]int{"no_id": 1}},
 		"another body": {bearer, http.Header{"Authorization": {"Bearer a-shared-secret"}}, `{"hello":1}`, 400, nil, map[string]int{"not_a_notification": 1}},
 		"wrong types":  {bearer, http.Header{"Authorization": {"Bearer a-shared-secret"}}, `{"objectType":1}`, 400, nil, map[string]int{"not_a_notification": 1}},
-		"basic": {func(c *Config) { c.Webhook = &Webhook{Basic: &BasicAuth{"hive", plugin.NewSecret("pw-of-the-hive")}} },
-			http.Header{"Authorization": {"Basic aGl2ZTpwdy1vZi10aGUtaGl2ZQ=="}}, audit, 202, []string{"case/~200"}, nil},
-		"header": {func(c *Config) {
-			c.Webhook = &Webhook{Header: &SecretHeader{"X-Casewire", plugin.NewSecret("in-the-header")}}
+		"basic": {
+			func(c *Config) { c.Webhook = &Webhook{Basic: &BasicAuth{"hive", plugin.NewSecret("pw-of-the-hive")}} },
+			http.Header{"Authorization": {"Basic aGl2ZTpwdy1vZi10aGUtaGl2ZQ=="}},
+			audit, 202,
+			[]string{"case/~200"},
+			nil,
 		},
-			http.Header{"X-Casewire": {"in-the-header"}}, audit, 202, []string{"case/~200"}, nil},
+		"header": {
+			func(c *Config) {
+				c.Webhook = &Webhook{Header: &SecretHeader{"X-Casewire", plugin.NewSecret("in-the-header")}}
+			},
+			http.Header{"X-Casewire": {"in-the-header"}},
+			audit, 202,
+			[]string{"case/~200"},
+			nil,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -98,9 +99,7 @@ func TestCloseAndReopen(t *testing.T) {
 	made := must[Ensured](t, h, plainCase("case.ensure", with("tasks", []map[string]any{{"title": "Look"}, {"title": "Ask"}})))
 	in := func(more map[string]any) map[string]any {
 		out := map[string]any{"case": made.ID, "verdict_id": 1, "summary": "Planned."}
-		for k, v := range more {
-			out[k] = v
-		}
+		maps.Copy(out, more)
 		return out
 	}
 	// The mandatory field is named, and nothing is half done.
@@ -138,18 +137,9 @@ func TestCloseAndReopen(t *testing.T) {
 	if again := must[Changed](t, h, call("case.reopen", map[string]any{"case": made.ID, "status": "New"})); again.Updated || again.Status != "InProgress" {
 		t.Errorf("reopened again: %+v", again)
 	}
-	for field, in := range map[string]map[string]any{
-		"/status":     {"case": made.ID},
-		"/verdict_id": {"case": made.ID, "verdict_id": 10, "x": nil},
-	} {
-		delete(in, "x")
-		if field == "/verdict_id" {
-			continue
-		}
-		_, err := do[Changed](t, h, call("case.close", in))
-		if e := asError(t, err); e.Class() != plugin.ClassInvalid || e.Violations[0].Field != field {
-			t.Errorf("%s: %v", field, e)
-		}
+	_, err = do[Changed](t, h, call("case.close", map[string]any{"case": made.ID}))
+	if e := asError(t, err); e.Class() != plugin.ClassInvalid || e.Violations[0].Field != "/status" {
+		t.Errorf("neither status nor verdict: %v", e)
 	}
 	for _, status := range []string{"InProgress", "Nonsense"} {
 		_, err := do[Changed](t, h, call("case.close", map[string]any{"case": made.ID, "status": status}))
@@ -351,9 +341,7 @@ func TestFiles(t *testing.T) {
 	file := sdk.NewBlob(`C:\mail\"bad".eml`, "message/rfc822", []byte("From: x\r\n\r\nhello"))
 	attach := func(more map[string]any, change ...func(*sdktest.Call)) Attached {
 		in := map[string]any{"case": made.ID, "file": file}
-		for k, v := range more {
-			in[k] = v
-		}
+		maps.Copy(in, more)
 		return must[Attached](t, h, call("attachment.add", in, change...))
 	}
 	first := attach(nil)
