@@ -217,7 +217,11 @@ func (h *Harness) Check(ctx context.Context) ([]sdk.Probe, error) {
 	var out []sdk.Probe
 	for _, p := range resp.GetProbes() {
 		h.watch("probe "+p.GetName(), p.GetSummary(), p.GetRemedy())
-		out = append(out, sdk.Probe{Name: p.GetName(), Status: sdk.ProbeStatus(p.GetStatus()), Summary: p.GetSummary(), Remedy: p.GetRemedy()})
+		probe := sdk.Probe{Name: p.GetName(), Status: sdk.ProbeStatus(p.GetStatus()), Summary: p.GetSummary(), Remedy: p.GetRemedy()}
+		if p.GetExpires() != nil {
+			probe.Expires = p.GetExpires().AsTime()
+		}
+		out = append(out, probe)
 	}
 	return out, nil
 }
