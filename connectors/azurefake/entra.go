@@ -218,7 +218,7 @@ func (a *App) roles() []string {
 	if a.Roles != nil {
 		return a.Roles
 	}
-	return []string{RoleAlertReadWrite, RoleIncidentReadWrite, RoleHuntingRead, RoleLogsRead, RoleApplicationRead}
+	return []string{RoleAlertReadWrite, RoleIncidentReadWrite, RoleHuntingRead, RoleLogsRead, RoleApplicationRead, RoleIndicatorReadWrite}
 }
 
 // unsigned makes a JWT whose signature is noise: nobody but the fake's own APIs judges it, and they look it up.

@@ -16,6 +16,10 @@ import (
 
 // check tries what a submission needs, and submits nothing.
 func (c *Client) check(ctx context.Context) []sdk.Probe {
+	return append(c.session.Check(ctx, c.need), c.checkTarget(ctx)...)
+}
+
+func (c *Client) checkTarget(ctx context.Context) []sdk.Probe {
 	left, limit := c.quota.left(c.now())
 	quotaProbe := sdk.Probe{Name: "quota", Status: sdk.ProbeOK, Summary: fmt.Sprintf("%d of %d requests of this minute are left, as far as this process knows", left, limit)}
 	if c.target == targetDefender {

@@ -70,8 +70,12 @@ type Client struct {
 	upload *rest.Client
 	arm    *rest.Client
 	mde    *rest.Client
-	quota  *quota // of uploads or imports, shared by all connections of an app
-	now    func() time.Time
+
+	session *azure.Session
+	need    azure.Need // of the session's token
+
+	quota *quota // of uploads or imports, shared by all connections of an app
+	now   func() time.Time
 
 	mu     sync.Mutex
 	known  map[string]version // by id: what was confirmed
@@ -105,6 +109,7 @@ func Connector() *sdk.Connector {
 		sdk.Example("one address", map[string]any{"values": []any{"5.45.207.1"}, "permanent": true}))
 	sdk.Action(c, "indicators.delete", "Delete indicators.", (*Client).remove, sdk.Idempotent,
 		sdk.Example("one address", map[string]any{"values": []any{"5.45.207.1"}}))
+	azure.SignIn(c, func(c *Client) *azure.Session { return c.session })
 	sdk.OnCheck(c, (*Client).check)
 	return c
 }
@@ -126,6 +131,7 @@ func open(cfg Config, env sdk.Env, quotas *quotas) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	c.session = session
 	cloud := cfg.Cloud()
 	app := strings.Join([]string{cfg.Credential.TenantID, cfg.Credential.ClientID}, "/")
 	if cfg.Credential.ClientID == "" {
@@ -137,8 +143,12 @@ func open(cfg Config, env sdk.Env, quotas *quotas) (*Client, error) {
 		if at == "" {
 			return nil, sdk.BadConfig("target", "there is no Defender for Endpoint in the credential's cloud")
 		}
+		c.need = azure.Need{
+			API: "Defender for Endpoint", Scope: cmp.Or(cfg.DefScope, cloud.DefenderScope),
+			Permissions: []azure.Permission{{AnyOf: []string{"Ti.ReadWrite", "Ti.ReadWrite.All"}, For: "submit and list indicators"}},
+		}
 		if c.mde, err = session.Client(azure.API{
-			Name: "Defender for Endpoint", URL: at, Field: "defender_url", Scope: cmp.Or(cfg.DefScope, cloud.DefenderScope), Options: options,
+			Name: c.need.API, URL: at, Field: "defender_url", Scope: c.need.Scope, Options: options,
 		}); err != nil {
 			return nil, err
 		}
@@ -146,7 +156,8 @@ func open(cfg Config, env sdk.Env, quotas *quotas) (*Client, error) {
 		return c, nil
 	}
 	at, arm := cmp.Or(cfg.UploadURL, cloud.ThreatIntelligence), cmp.Or(cfg.ARMURL, cloud.ResourceManager)
-	scope := cmp.Or(cfg.Scope, azure.Scope(cloud.ResourceManager)) // both take tokens for Resource Manager
+	scope := cmp.Or(cfg.Scope, azure.Scope(cloud.ResourceManager))   // both take tokens for Resource Manager
+	c.need = azure.Need{API: "Azure Resource Manager", Scope: scope} // what the app may do there is a role, which no token shows
 	c.quota = quotas.of(at+" "+app, cmp.Or(cfg.PerMinute, 100))
 	if c.upload, err = session.Client(azure.API{Name: "Sentinel upload API", URL: at, Field: "upload_url", Scope: scope, Options: options}); err != nil {
 		return nil, err
