@@ -189,7 +189,7 @@ func TestManyAskAtOnce(t *testing.T) {
 	f, srv := fake(t)
 	tok := tokens(t, bySecret(srv.URL))
 	var wg sync.WaitGroup
-	for range 50 {
+	for range 100 {
 		wg.Go(func() {
 			if _, err := tok.Token(t.Context(), graph); err != nil {
 				t.Error(err)
@@ -198,7 +198,7 @@ func TestManyAskAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	if n := f.Ledger().TokensIssued; n != 1 {
-		t.Errorf("%d tokens were issued for 50 callers", n)
+		t.Errorf("%d tokens were issued for 100 callers", n)
 	}
 }
 
