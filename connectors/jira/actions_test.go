@@ -166,11 +166,11 @@ func TestUpdateWritesOnlyWhatDiffers(t *testing.T) {
 	if again := must[Updated](t, h, call); again.Updated || len(again.Changed) != 0 || fake.Ledger().Updates != 1 {
 		t.Errorf("again: %+v, %d updates", again, fake.Ledger().Updates)
 	}
-	clear := must[Updated](t, h, sdktest.Call{Action: "issue.update", Input: map[string]any{
+	cleared := must[Updated](t, h, sdktest.Call{Action: "issue.update", Input: map[string]any{
 		"issue": "SOC-1", "assignee": "", "description": "", "fields": map[string]any{"Sources": nil},
 	}})
-	if !cmp.Equal(clear.Changed, []string{"assignee", "customfield_10002", "description"}) {
-		t.Errorf("cleared: %+v", clear)
+	if !cmp.Equal(cleared.Changed, []string{"assignee", "customfield_10002", "description"}) {
+		t.Errorf("cleared: %+v", cleared)
 	}
 	for field, in := range map[string]map[string]any{
 		"/fields/Team":     {"issue": "SOC-1", "fields": map[string]any{"Team": "Green"}},

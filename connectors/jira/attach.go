@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"fmt"
 	"io"
 	"maps"
 	"mime/multipart"
@@ -252,7 +251,7 @@ func (c *Client) upload(ctx context.Context, in AttachInput, out *Attached, miss
 			return a.Filename == out.Files[i].Name && a.Size == int64(len(in.Files[i].Data))
 		})
 		if j < 0 || !digits(made[j].ID) {
-			return c.unknown(r, fmt.Sprintf("Jira's answer does not name the file %s", out.Files[i].Name))
+			return c.unknown(r, "Jira's answer does not name the file "+out.Files[i].Name)
 		}
 		out.Files[i].ID, out.Files[i].Created = made[j].ID, true
 		made = slices.Delete(made, j, j+1)

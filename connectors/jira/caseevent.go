@@ -151,12 +151,12 @@ func (c *Client) caseEvent(s *site, is *snapshot) (sdk.Event, error) {
 		FindingInfoList: []ocsf.FindingInfo{finding},
 		Priority:        priority.Name, Verdict: verdict, VerdictID: &verdictID, Comment: is.closing, SrcURL: s.browse(is.Key),
 		Tickets: []ocsf.Ticket{{
-			UID: is.Key, SrcURL: s.browse(is.Key), Title: title, TypeID: ptr(1), Type: "Internal",
-			StatusID: ptr(map[string]int{"new": 1, "indeterminate": 2, categoryDone: 6}[category]), Status: status.Name,
+			UID: is.Key, SrcURL: s.browse(is.Key), Title: title, TypeID: new(1), Type: "Internal",
+			StatusID: new(map[string]int{"new": 1, "indeterminate": 2, categoryDone: 6}[category]), Status: status.Name,
 		}},
 	}
 	if priority.Name != "" {
-		data.PriorityID = ptr(priorityID(priority.Name))
+		data.PriorityID = new(priorityID(priority.Name))
 	}
 	activity := ocsf.ActivityUpdate
 	switch {
@@ -231,8 +231,6 @@ func refOf(is *issue, p property) string {
 	}
 	return ""
 }
-
-func ptr(n int) *int { return &n }
 
 func millis(t time.Time) *int64 {
 	ms := t.UnixMilli()

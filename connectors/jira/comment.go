@@ -2,6 +2,7 @@ package jira
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
@@ -34,7 +35,7 @@ type Commented struct {
 const commentProperty = "casewire.c"
 
 type commentBody struct {
-	Body       string           `json:"body"`
+	Body       json.RawMessage  `json:"body"` // rendered
 	Visibility *visibility      `json:"visibility,omitempty"`
 	Properties []entityProperty `json:"properties,omitempty"`
 }
@@ -71,13 +72,13 @@ func (c *Client) Comment(ctx context.Context, in CommentInput) (Commented, error
 		return Commented{}, sdk.Invalid("/role", "goes not together with internal: the service desk knows agents and customers only")
 	}
 	ref := caseRef(call.Key)
-	mark := wikiMark(ref)
-	text := strings.TrimRight(renderer(in.Format)(in.Text, maxText-len(mark)-2), "\n")
-	if text == "" {
+	if isBlank(in.Text) {
 		return Commented{}, sdk.Invalid("/text", "is empty")
 	}
-	out := Commented{Issue: in.Issue, ContentHash: digest(text)}
-	body := &commentBody{Body: text + "\n\n" + mark, Properties: []entityProperty{{Key: commentProperty, Value: property{V: 1, Ref: ref}}}}
+	text := &richText{format: in.Format, text: in.Text, ref: ref}
+	value, _ := c.rich(text)
+	out := Commented{Issue: in.Issue, ContentHash: digest(string(value))}
+	body := &commentBody{Body: value, Properties: []entityProperty{{Key: commentProperty, Value: property{V: 1, Ref: ref}}}}
 	if in.Role != "" {
 		body.Visibility = &visibility{Type: "role", Value: in.Role}
 	}
@@ -105,11 +106,11 @@ func (c *Client) Comment(ctx context.Context, in CommentInput) (Commented, error
 	}
 	var made comment
 	r := &request{
-		verb: "comment on issue", noun: in.Issue, method: http.MethodPost, path: "rest/api/2/issue/" + in.Issue + "/comment",
+		verb: "comment on issue", noun: in.Issue, method: http.MethodPost, path: c.restPath("issue/" + in.Issue + "/comment"),
 		body: body, outcome: writes,
 	}
 	if in.Internal != nil {
-		made, err = c.deskComment(ctx, &in, body.Body)
+		made, err = c.deskComment(ctx, &in, text.wiki())
 	} else {
 		err = c.do(ctx, r, &made)
 	}
@@ -126,13 +127,9 @@ func (c *Client) Comment(ctx context.Context, in CommentInput) (Commented, error
 func wikiMark(ref string) string { return `\[` + labelPrefix + ref + `\]` }
 
 // marked renders a comment that is written in passing. Its mark tells it from what people write.
-func (*Client) marked(text, format, ref string) string {
-	mark := wikiMark(ref)
-	out := strings.TrimRight(renderer(format)(text, maxText-len(mark)-2), "\n")
-	if out == "" {
-		return ""
-	}
-	return out + "\n\n" + mark
+func (c *Client) marked(text, format, ref string) json.RawMessage {
+	value, _ := c.rich(&richText{format: format, text: text, ref: ref})
+	return value
 }
 
 func (c *Client) resolveComment(ctx context.Context, issue, ref string, call sdk.Call, out Commented) (Commented, error) {
@@ -155,7 +152,7 @@ func (c *Client) editComment(ctx context.Context, prior, out Commented, body *co
 		if !dry {
 			err := c.do(ctx, &request{
 				verb: "change comment on issue", noun: prior.Issue, method: http.MethodPut, body: body, outcome: repeatable,
-				path: "rest/api/2/issue/" + prior.Issue + "/comment/" + prior.ID,
+				path: c.restPath("issue/" + prior.Issue + "/comment/" + prior.ID),
 			}, nil)
 			if err != nil {
 				return Commented{}, err

@@ -36,6 +36,7 @@ type Config struct {
 	IssueType   string `json:"issue_type" cw:"required" doc:"Name or id of the issue type" example:"Task"`
 	RequestType string `json:"request_type,omitempty" doc:"Jira Service Management: name or id of the request type; cases are then raised as requests in the project's service desk. A request is marked in its text, and labelled right after"`
 	Deployment  string `json:"deployment,omitempty" doc:"Which Jira it is; auto asks it" enum:"auto,cloud,datacenter" default:"auto"`
+	API         int    `json:"api,omitempty" doc:"Version of the API that texts are written with: 2 writes wiki markup, 3 documents (Cloud only), where the new editor keeps more of them" enum:"2,3" default:"2" cw:"advanced"`
 	SiteURL     string `json:"site_url,omitempty" doc:"Where people open issues, when that is not base_url" cw:"advanced"`
 
 	Priorities map[string]string `json:"priorities,omitempty" doc:"Priority (name or id) by severity: unknown, informational, low, medium, high, critical, fatal, other. An empty value sends none"`
@@ -150,6 +151,9 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 	c.labels = []string{"casewire"}
 	if cfg.Labels != nil {
 		c.labels = sanitizeLabels(cfg.Labels)
+	}
+	if cfg.API == apiDocuments && cfg.Deployment == "datacenter" {
+		return nil, sdk.BadConfig("/api", "Data Center has version 2 only")
 	}
 	if c.watch, err = readWatch(cfg.Issues); err != nil {
 		return nil, err

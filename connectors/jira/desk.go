@@ -168,10 +168,13 @@ func (c *Client) raise(ctx context.Context, s *site, w *wanted, out Ensured) (En
 		e.Violations = bad
 		return Ensured{}, e
 	}
-	values["summary"], values["description"] = quoted(w.summary), quoted(w.description)
+	values["summary"], values["description"] = quoted(w.summary), w.description
+	body := map[string]any{"serviceDeskId": d.id, "requestTypeId": d.requestType, "requestFieldValues": values}
+	if c.cfg.API == apiDocuments {
+		body["isAdfRequest"] = true
+	}
 	r := &request{
-		verb: "raise request in", noun: w.project, method: http.MethodPost, path: "rest/servicedeskapi/request", outcome: writes,
-		body: map[string]any{"serviceDeskId": d.id, "requestTypeId": d.requestType, "requestFieldValues": values},
+		verb: "raise request in", noun: w.project, method: http.MethodPost, path: "rest/servicedeskapi/request", outcome: writes, body: body,
 	}
 	var made struct {
 		ID  string `json:"issueId"`

@@ -95,7 +95,7 @@ func (c *Client) wantUpdate(ctx context.Context, in *UpdateInput) (map[string]js
 		}
 	}
 	if in.Description != nil {
-		want["description"] = quoted(renderer(in.Format)(*in.Description, maxText))
+		want["description"], _ = c.rich(&richText{format: in.Format, text: *in.Description})
 	}
 	priority := in.Priority
 	if priority == "" && in.SeverityID != nil {
@@ -121,7 +121,7 @@ func (c *Client) updateOnce(ctx context.Context, s *site, in *UpdateInput, want 
 	ask := append(slices.Sorted(maps.Keys(want)), "labels", "status")
 	q := url.Values{"fields": {strings.Join(ask, ",")}}
 	var is issue
-	err := c.do(ctx, &request{verb: "read issue", noun: in.Issue, method: http.MethodGet, path: "rest/api/2/issue/" + in.Issue + "?" + q.Encode()}, &is)
+	err := c.do(ctx, &request{verb: "read issue", noun: in.Issue, method: http.MethodGet, path: c.restPath("issue/" + in.Issue + "?" + q.Encode())}, &is)
 	if err != nil {
 		return Updated{}, err
 	}
@@ -159,7 +159,7 @@ func (c *Client) updateOnce(ctx context.Context, s *site, in *UpdateInput, want 
 	if len(fields) > 0 {
 		body.Fields = fields
 	}
-	path := "rest/api/2/issue/" + is.ID
+	path := c.restPath("issue/" + is.ID)
 	if !c.cfg.NotifyUsers {
 		path += "?notifyUsers=false"
 	}

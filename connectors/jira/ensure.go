@@ -68,14 +68,15 @@ type wanted struct {
 	project, issueType string
 	ref, key, hash     string
 	summary            string
-	description        string
+	description        json.RawMessage // rendered
+	blank              bool            // there is no description
 	priority           string
 	explicit           bool // the caller named the priority
 	severity           *int
 	labels             []string                   // without the mark
 	extra              map[string]json.RawMessage // as given: by name or id
 	format             string
-	comment            string
+	comment            json.RawMessage // rendered; nil for none
 	commentHash        string
 	policy             string // on_existing
 	reopenTo           string
@@ -163,32 +164,27 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 			return nil, sdk.Invalid("/fields/"+name, "has an input of its own")
 		}
 	}
-	head := ""
-	if in.URL != "" {
-		link, ok := appendURL([]byte("[Open the alert|"), in.URL)
-		if !ok {
-			return nil, sdk.Invalid("/url", "is no web address")
-		}
-		head = string(link) + "]\n\n"
+	if in.URL != "" && !linkable(in.URL) {
+		return nil, sdk.Invalid("/url", "is no web address")
 	}
+	body := &richText{format: in.Format, text: in.Description, link: in.URL}
 	w.full = in.full(w.summary)
-	pointer := ""
 	if w.full != nil {
-		pointer = " _The whole is attached as " + w.full.Name + "._"
+		body.note = "The whole is attached as " + w.full.Name + "."
 	}
-	tail := ""
 	if c.asDesk() {
-		tail = "\n\n" + wikiMark(w.ref)
+		body.ref = w.ref
 	}
-	body, cut := renderCut(in.Format, in.Description, maxText-units(head)-len(tail), cutMark+pointer)
-	w.description = head + body + tail
+	var cut bool
+	w.description, cut = c.rich(body)
+	w.blank = isBlank(in.Description) && in.URL == "" && body.ref == ""
 	if !cut && !in.AttachFull {
 		w.full = nil
 	}
 	if in.RemoteLink && in.URL != "" {
 		w.link = &remoteLink{GlobalID: globalID(in.URL), Relationship: "alert", Object: remoteObject{URL: in.URL, Title: oneLine(in.Title, 255)}}
 	}
-	if in.CommentOnUpdate != "" {
+	if !isBlank(in.CommentOnUpdate) {
 		w.comment = c.marked(in.CommentOnUpdate, in.Format, w.ref)
 	}
 	if !w.explicit && in.SeverityID != nil {
@@ -199,8 +195,8 @@ func (c *Client) want(key string, in *EnsureInput) (*wanted, error) {
 		w.labels = append(w.labels, labelPrefix+w.ref) // a request that is found may lack it
 	}
 	w.hash = w.digest()
-	if w.comment != "" {
-		w.commentHash = digest(w.comment, w.hash, strconv.Itoa(rank(w.severity)), w.priority)
+	if len(w.comment) > 0 {
+		w.commentHash = digest(string(w.comment), w.hash, strconv.Itoa(rank(w.severity)), w.priority)
 	}
 	return w, nil
 }
@@ -269,20 +265,13 @@ var reserved = map[string]bool{
 	"project": true, "issuetype": true, "summary": true, "description": true, "priority": true, "labels": true,
 }
 
-func renderer(format string) func(string, int) string {
-	if format == "text" {
-		return textToWiki
-	}
-	return markdownToWiki
-}
-
 // digest covers what an update would write over.
 func (w *wanted) digest() string {
 	if len(w.extra) == 0 {
-		return digest(w.summary, w.description)
+		return digest(w.summary, string(w.description))
 	}
 	parts := make([]string, 0, 2+2*len(w.extra))
-	parts = append(parts, w.summary, w.description)
+	parts = append(parts, w.summary, string(w.description))
 	for _, name := range slices.Sorted(maps.Keys(w.extra)) {
 		parts = append(parts, name, string(w.extra[name]))
 	}
@@ -328,11 +317,11 @@ func (c *Client) create(ctx context.Context, w *wanted, dry bool) (Ensured, erro
 	fields := &issueFields{
 		Project: keyed(w.project), IssueType: named(w.issueType), Summary: w.summary, Priority: named(w.priority), Labels: out.Labels,
 	}
-	if w.description != "" {
-		fields.Description = &w.description
+	if !w.blank {
+		fields.Description = w.description
 	}
 	r := &request{
-		verb: "create issue in", noun: w.project, method: http.MethodPost, path: "rest/api/2/issue", outcome: writes,
+		verb: "create issue in", noun: w.project, method: http.MethodPost, path: c.restPath("issue"), outcome: writes,
 		body: &issueUpdate{Fields: fields.with(extra), Properties: w.property()},
 	}
 	var made createdIssue

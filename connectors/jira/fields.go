@@ -277,7 +277,8 @@ func (c *Client) single(ctx context.Context, f *metaEntry, kind string, raw json
 		case f.Schema.System == "labels" || f.Schema.Type == "array":
 			return quoted(sanitizeLabel(s)), ""
 		case strings.HasSuffix(f.Schema.Custom, ":textarea") || f.Schema.System == "environment":
-			return quoted(renderer(format)(s, maxText)), ""
+			value, _ := c.rich(&richText{format: format, text: s})
+			return value, ""
 		case strings.HasSuffix(f.Schema.Custom, ":url"):
 			if !linkable(s) {
 				return nil, "takes a web address"

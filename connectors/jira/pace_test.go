@@ -26,7 +26,7 @@ func TestWritesToOneIssueKeepJirasPace(t *testing.T) {
 			err := p.turn(t.Context(), write("SOC-1"))
 			if err != nil {
 				throttled++
-				time.Sleep(asError(t, err).RetryAfter)
+				<-time.After(asError(t, err).RetryAfter)
 				continue
 			}
 			sent = append(sent, time.Now())
@@ -82,7 +82,7 @@ func TestA429PausesWhatItIsAbout(t *testing.T) {
 						}
 					}
 				}
-				time.Sleep(31 * time.Minute)
+				<-time.After(31 * time.Minute)
 				for r := range tt.blocks {
 					if err := p.turn(t.Context(), r); err != nil {
 						t.Errorf("for ever: %v", err)

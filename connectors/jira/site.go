@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"strings"
+
+	"github.com/casewire/casewire/sdk"
 )
 
 // site is what the connection knows about the Jira behind it.
@@ -54,6 +56,9 @@ func (c *Client) where(ctx context.Context) (*site, error) {
 	}
 	if c.cfg.Deployment == "datacenter" {
 		s.cloud = false
+	}
+	if c.cfg.API == apiDocuments && !s.cloud {
+		return nil, sdk.BadConfig("/api", "this Jira is a Data Center, which has version 2 only")
 	}
 	s.url = strings.TrimRight(s.url, "/")
 	c.site.Store(s)

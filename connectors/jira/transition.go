@@ -53,7 +53,7 @@ type move struct {
 	to         []string // names and categories, best first
 	resolution string
 	fields     map[string]json.RawMessage
-	comment    string // rendered
+	comment    json.RawMessage // rendered; nil for none
 }
 
 var categories = map[string]bool{"new": true, "indeterminate": true, categoryDone: true}
@@ -69,7 +69,7 @@ func (c *Client) Transition(ctx context.Context, in TransitionInput) (Transition
 		return Transitioned{}, sdk.Invalid("/to", "is empty: name a status, or new, indeterminate or done")
 	}
 	m := &move{to: []string{to}, resolution: in.Resolution, fields: in.Fields}
-	if in.Comment != "" {
+	if !isBlank(in.Comment) {
 		m.comment = c.marked(in.Comment, in.Format, caseRef(call.Key))
 	}
 	return c.move(ctx, in.Issue, m, call.DryRun)
@@ -122,12 +122,12 @@ func (c *Client) moveOnce(ctx context.Context, ref string, m *move, dry bool) (T
 		return out, nil
 	}
 	body := &transitionBody{Transition: nameOrID{ID: t.ID}, Fields: fields}
-	if m.comment != "" {
-		body.Update = map[string][]map[string]any{"comment": {{"add": map[string]string{"body": m.comment}}}}
+	if len(m.comment) > 0 {
+		body.Update = map[string][]map[string]any{"comment": {{"add": map[string]json.RawMessage{"body": m.comment}}}}
 	}
 	// Repeated, it finds the issue where it should be.
 	err = c.do(ctx, &request{
-		verb: "move issue", noun: ref, method: http.MethodPost, path: "rest/api/2/issue/" + ref + "/transitions", body: body, outcome: repeatable,
+		verb: "move issue", noun: ref, method: http.MethodPost, path: c.restPath("issue/" + ref + "/transitions"), body: body, outcome: repeatable,
 	}, nil)
 	if err != nil {
 		return Transitioned{}, fmt.Errorf("transition %q to %q: %w", t.Name, t.To.Name, err)
@@ -174,7 +174,7 @@ func (t *transition) needs(m *move) []string {
 	var out []string
 	for _, id := range slices.Sorted(maps.Keys(t.Fields)) {
 		f := t.Fields[id]
-		if f == nil || !f.Required || f.HasDefault || id == "resolution" && m.resolution != "" || id == "comment" && m.comment != "" {
+		if f == nil || !f.Required || f.HasDefault || id == "resolution" && m.resolution != "" || id == "comment" && len(m.comment) > 0 {
 			continue
 		}
 		if !slices.ContainsFunc(slices.Collect(maps.Keys(m.fields)), func(name string) bool { return name == id || strings.EqualFold(name, f.Name) }) {

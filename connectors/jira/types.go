@@ -51,12 +51,12 @@ func keyed(s string) *nameOrID {
 
 // issueFields are the fields that the connector itself writes.
 type issueFields struct {
-	Project     *nameOrID `json:"project,omitempty"`
-	IssueType   *nameOrID `json:"issuetype,omitempty"`
-	Summary     string    `json:"summary,omitempty"`
-	Description *string   `json:"description,omitempty"`
-	Priority    *nameOrID `json:"priority,omitempty"`
-	Labels      []string  `json:"labels,omitempty"`
+	Project     *nameOrID       `json:"project,omitempty"`
+	IssueType   *nameOrID       `json:"issuetype,omitempty"`
+	Summary     string          `json:"summary,omitempty"`
+	Description json.RawMessage `json:"description,omitempty"` // rendered
+	Priority    *nameOrID       `json:"priority,omitempty"`
+	Labels      []string        `json:"labels,omitempty"`
 }
 
 // with adds fields of the caller's choice.

@@ -31,7 +31,7 @@ func (c *Client) changes(w *wanted, have Ensured) []change {
 	case ignoreExisting:
 		return nil
 	case commentExisting:
-		if w.comment == "" || w.commentHash == have.CommentHash {
+		if len(w.comment) == 0 || w.commentHash == have.CommentHash {
 			return nil
 		}
 		return []change{changeComment}
@@ -99,7 +99,7 @@ func (c *Client) edit(ctx context.Context, w *wanted, have Ensured, todo []chang
 		switch t {
 		case changeContent:
 			content = true
-			fields.Summary, fields.Description = w.summary, &w.description
+			fields.Summary, fields.Description = w.summary, w.description
 			var err error
 			if extra, err = c.createFields(ctx, w); err != nil {
 				return Ensured{}, err
@@ -123,12 +123,12 @@ func (c *Client) edit(ctx context.Context, w *wanted, have Ensured, todo []chang
 	case fields.Priority != nil:
 		body.Fields = fields
 	}
-	if w.comment != "" {
-		body.Update["comment"] = []map[string]any{{"add": map[string]string{"body": w.comment}}}
+	if len(w.comment) > 0 {
+		body.Update["comment"] = []map[string]any{{"add": map[string]json.RawMessage{"body": w.comment}}}
 	}
 	next.commentHash = cmp.Or(w.commentHash, have.CommentHash)
 	body.Properties = next.property()
-	path := "rest/api/2/issue/" + have.ID
+	path := c.restPath("issue/" + have.ID)
 	if !c.cfg.NotifyUsers {
 		path += "?notifyUsers=false"
 	}

@@ -133,6 +133,11 @@ func (s *Server) createRequest(c *fakekit.Call, u *User) fakekit.Reply {
 	if !ok {
 		return deskFailure(http.StatusBadRequest, "Your request could not be created. Please check the fields have been correctly filled in.")
 	}
+	if string(obj["isAdfRequest"]) == "true" {
+		for name, why := range flatten(values) {
+			return deskFailure(http.StatusBadRequest, name+": "+why)
+		}
+	}
 	for _, name := range []string{"labels", "priority", "assignee"} {
 		if _, given := values[name]; given { // not on the form of the request type
 			return deskFailure(http.StatusBadRequest, "Field '"+name+"' cannot be set on this request type.")

@@ -407,7 +407,7 @@ func TestCredentials(t *testing.T) {
 		t.Errorf("a 401 follows Accept, got %s", got)
 	}
 	as("https://api.atlassian.example/ex/jira/another", basic(u.ScopedToken)).get(404, "GET", "/rest/api/2/myself", nil)
-	c.get(404, "GET", "/rest/api/3/myself", nil)
+	c.get(404, "GET", "/rest/api/9/myself", nil)
 }
 
 func TestDataCenter(t *testing.T) {

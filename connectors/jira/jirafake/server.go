@@ -414,6 +414,9 @@ func (s *Server) route(method, path string) endpoint {
 		return s.routeDesk(method, strings.Split(after, "/"))
 	}
 	rest, ok := strings.CutPrefix(path, "/rest/api/2/")
+	if !ok && !s.opt.DataCenter {
+		rest, ok = strings.CutPrefix(path, "/rest/api/3/")
+	}
 	if !ok {
 		return endpoint{route: fakekit.Route{Name: RouteUnknown}}
 	}
@@ -538,6 +541,9 @@ func bodyObject(r *http.Request) (map[string]json.RawMessage, fakekit.Reply, boo
 	obj, ok := decodeObject(body)
 	if !ok {
 		return nil, unreadable("Invalid request payload. Refer to the REST API documentation and try again."), false
+	}
+	if bad := flattenBody(r, obj); len(bad) > 0 {
+		return nil, failure(http.StatusBadRequest, "", bad), false
 	}
 	return obj, fakekit.Reply{}, true
 }
