@@ -14,6 +14,7 @@ import (
 
 // How often a long-running operation is looked at when the API does not say.
 const (
+	operationLeast = 50 * time.Millisecond
 	operationPace  = time.Second
 	operationSlow  = 15 * time.Second
 	operationParts = 100 // progress is told in these
@@ -33,7 +34,7 @@ func (a *armClient) follow(ctx context.Context, resp *rest.Response, what string
 		if !named {
 			wait = min(operationPace<<min(n-1, 5), operationSlow)
 		}
-		if err := pause(ctx, wait); err != nil {
+		if err := pause(ctx, max(wait, operationLeast)); err != nil { // whatever the API says: it is not asked in a tight loop
 			return sdk.Uncertain("%s: the operation was accepted and had not ended when time was over; call again to wait on", what)
 		}
 		var state, fault string

@@ -124,6 +124,9 @@ func (r *armRound) run(ctx context.Context, from time.Time) error {
 
 // list reads one list to its end and returns how many incidents it had, and the last.
 func (r *armRound) list(ctx context.Context, filter, order string) (n int, last armHead, err error) {
+	if further := r.client.cfg.IncidentFilter; further != "" {
+		filter += " and (" + further + ")"
+	}
 	first := rest.Request{Method: http.MethodGet, Path: r.arm.path("incidents"), Query: versioned(url.Values{
 		"$filter": {filter}, "$orderby": {order}, "$top": {strconv.Itoa(r.client.cfg.PageSize)},
 	})}

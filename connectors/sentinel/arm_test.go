@@ -672,9 +672,10 @@ type operation struct {
 	Status []int  `json:"expectedStatus"`
 }
 
-// checkContract holds the requests against the vendor's list of operations.
-func checkContract(t *testing.T) {
-	t.Helper()
+// TestARMContract does everything once and holds the requests, and what the fake answered, against the vendor's list of
+// operations.
+func TestARMContract(t *testing.T) {
+	t.Parallel()
 	dir := os.Getenv("CASEWIRE_CONTRACTS")
 	if dir == "" {
 		t.Skip("CASEWIRE_CONTRACTS names no folder with the vendors' contracts")
@@ -689,6 +690,24 @@ func checkContract(t *testing.T) {
 	if err := json.Unmarshal(b, &doc); err != nil || len(doc.Operations) < 40 {
 		t.Fatalf("%d operations, %v", len(doc.Operations), err)
 	}
+	r := newRoom(t, azurefake.Options{}, settings{"page_size": 2})
+	name := ""
+	for range 5 {
+		name = r.azure.AddSentinelIncident("", nil, armAlerts, armEntities)
+	}
+	r.must("incident.comment", settings{"incident": name, "text": "x"})
+	r.must("incident.update", settings{"incident": name, "severity": "high"})
+	r.must("incident.entities", settings{"incident": name})
+	r.must("incident.get", settings{"incident": name})
+	r.must("task.add", settings{"incident": name, "title": "x"})
+	r.must("playbook.run", settings{"incident": name, "logic_app": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Logic/workflows/w"})
+	r.must("watchlist.ensure", settings{"watchlist": "abc", "search_key": "ip", "csv": "ip\n203.0.113.7\n"})
+	r.must("watchlist.item.ensure", settings{"watchlist": "abc", "values": settings{"ip": "203.0.113.8"}})
+	r.must("watchlist.item.remove", settings{"watchlist": "abc", "key": "203.0.113.8"})
+	r.must("watchlist.items", settings{"watchlist": "abc"})
+	r.must("watchlist.list", settings{})
+	r.must("watchlist.remove", settings{"watchlist": "abc"})
+	r.poll(nil)
 	hole := regexp.MustCompile(`\\\{[^}]*\\\}`)
 	known := func(method, path string) (operation, bool) {
 		for _, o := range doc.Operations {
