@@ -288,11 +288,11 @@ func (s *Server) allowARM(c *fakekit.Call, roles ...string) (*App, fakekit.Reply
 		return nil, armError(http.StatusNotFound, "ResourceNotFound", "The Resource 'Microsoft.OperationalInsights/workspaces/"+p[min(7, len(p)-1)]+"' under resource group '"+o.ResourceGroup+"' was not found.")
 	}
 	if o.Roles != nil && !slices.ContainsFunc(roles, func(r string) bool { return slices.Contains(o.Roles, r) }) {
-		action := "Microsoft.SecurityInsights"
+		parts := []string{"Microsoft.SecurityInsights"}
 		for i := 10; i < len(p); i += 2 {
-			action += "/" + p[i]
+			parts = append(parts, p[i])
 		}
-		action += map[string]string{http.MethodGet: "/read", http.MethodPut: "/write", http.MethodDelete: "/delete", http.MethodPost: "/action"}[c.R.Method]
+		action := strings.Join(parts, "/") + map[string]string{http.MethodGet: "/read", http.MethodPut: "/write", http.MethodDelete: "/delete", http.MethodPost: "/action"}[c.R.Method]
 		return nil, armError(http.StatusForbidden, "AuthorizationFailed", "The client '"+app.ClientID+"' with object id '"+app.ClientID+
 			"' does not have authorization to perform action '"+action+"' over scope '"+s.WorkspaceID()+"' or the scope is invalid. If access was recently granted, please refresh your credentials.")
 	}

@@ -2,6 +2,7 @@ package azurefake
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -30,9 +31,7 @@ func TestARMIncidentPut(t *testing.T) {
 	inc := c.want(http.StatusOK, http.MethodGet, at(s, "incidents/"+name), nil)
 	props := func(more map[string]any) map[string]any {
 		p := map[string]any{"title": "t", "severity": "Low", "status": "Active"}
-		for k, v := range more {
-			p[k] = v
-		}
+		maps.Copy(p, more)
 		return p
 	}
 	put := func(status int, etag any, p map[string]any) map[string]any {
@@ -51,8 +50,13 @@ func TestARMIncidentPut(t *testing.T) {
 	}
 	put(http.StatusConflict, inc["etag"], props(nil)) // the etag is another one now
 	for _, bad := range []map[string]any{
-		{"title": ""}, {"severity": "Huge"}, {"status": "Closed"}, {"status": "resolved"},
-		{"classification": "TruePositive", "classificationReason": "InaccurateData"}, {"nonsense": 1}, {"description": strings.Repeat("x", 5001)},
+		{"title": ""},
+		{"severity": "Huge"},
+		{"status": "Closed"},
+		{"status": "resolved"},
+		{"classification": "TruePositive", "classificationReason": "InaccurateData"},
+		{"nonsense": 1},
+		{"description": strings.Repeat("x", 5001)},
 	} {
 		put(http.StatusBadRequest, out["etag"], props(bad))
 	}

@@ -124,11 +124,12 @@ func (a *armClient) incidentName(id string) (string, error) {
 
 // path makes the path of a part of Microsoft.SecurityInsights; parts are escaped.
 func (a *armClient) path(parts ...string) string {
-	p := a.workspace + "/providers/Microsoft.SecurityInsights"
+	var b strings.Builder
+	b.WriteString(a.workspace + "/providers/Microsoft.SecurityInsights")
 	for _, s := range parts {
-		p += "/" + url.PathEscape(s)
+		b.WriteString("/" + url.PathEscape(s))
 	}
-	return p
+	return b.String()
 }
 
 func versioned(q url.Values) url.Values {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -195,9 +196,7 @@ type sdkHandler struct{ a answer }
 
 func (h sdkHandler) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp := &http.Response{StatusCode: h.a.status, Header: http.Header{}, Body: http.NoBody, Request: r, ProtoMajor: 1, ProtoMinor: 1}
-	for k, v := range h.a.header {
-		resp.Header[k] = v
-	}
+	maps.Copy(resp.Header, h.a.header)
 	resp.Body = readCloser{strings.NewReader(h.a.body)}
 	return resp, nil
 }

@@ -39,10 +39,9 @@ func (a *armClient) follow(ctx context.Context, resp *rest.Response, what string
 		}
 		var state, fault string
 		var err error
-		switch {
-		case link == "":
+		if link == "" {
 			state, fault, err = look()
-		default:
+		} else {
 			state, fault, wait, named, err = a.operation(ctx, link, location)
 		}
 		if err != nil {

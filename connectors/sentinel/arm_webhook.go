@@ -104,10 +104,10 @@ func (c *Client) graphLookUp(ctx context.Context, id string) (sdk.Found, error) 
 		return sdk.Found{}, err
 	}
 	ev, err := normalize.Incident(raw, normalize.Options{Tenant: c.tenant, GraphHost: c.graphHost})
-	if err != nil {
-		return sdk.Found{Rejected: []sdk.Rejected{{
-			Source: "https://" + c.graphHost + "/" + c.tenant + "/security/incidents", Subject: id, Reason: err.Error(), Raw: raw,
-		}}}, nil
+	if err == nil {
+		return sdk.Found{Events: []sdk.Event{ev}}, nil
 	}
-	return sdk.Found{Events: []sdk.Event{ev}}, nil
+	return sdk.Found{Rejected: []sdk.Rejected{{
+		Source: "https://" + c.graphHost + "/" + c.tenant + "/security/incidents", Subject: id, Reason: err.Error(), Raw: raw,
+	}}}, nil
 }

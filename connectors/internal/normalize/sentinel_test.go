@@ -132,7 +132,9 @@ func TestSentinelIncidentParts(t *testing.T) {
 		f.Observables[0].Value, f.Observables[0].Name, len(f.Attacks), f.Attacks[1].SubTechnique.UID,
 	}
 	want := []any{
-		2, 2, 5, "looked at it", "SOC", "g-1", []string{"Ransomware", "casewire:tracked"}, "a", "b", 2, "/rules/1",
+		2, 2, 5, "looked at it", "SOC", "g-1",
+		[]string{"Ransomware", "casewire:tracked"},
+		"a", "b", 2, "/rules/1",
 		"203.0.113.77", "entities[0].address", 2, "T1059.001",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
@@ -237,8 +239,10 @@ func TestSentinelObservables(t *testing.T) {
 		{"RegistryKey", `{"hive":"HKEY_LOCAL_MACHINE","key":"SOFTWARE\\Run"}`, `registry=HKEY_LOCAL_MACHINE\SOFTWARE\Run`},
 		{"RegistryValue", `{"valueName":"Updater"}`, "registry=Updater"},
 		{"Mailbox", `{"mailboxPrimaryAddress":"a@example.com","upn":"a@example.com"}`, "mail=a@example.com"},
-		{"MailMessage", `{"p1Sender":"x@evil.example","recipient":"a@example.com","senderIP":"203.0.113.9","subject":"Hi","networkMessageId":"n1","internetMessageId":"<m@x>","urls":["https://e.example.com/"]}`,
-			"mail=x@evil.example mail=a@example.com mail-subject=Hi other=n1 other=<m@x> ip=203.0.113.9 fqdn=e.example.com url=https://e.example.com/"},
+		{
+			"MailMessage", `{"p1Sender":"x@evil.example","recipient":"a@example.com","senderIP":"203.0.113.9","subject":"Hi","networkMessageId":"n1","internetMessageId":"<m@x>","urls":["https://e.example.com/"]}`,
+			"mail=x@evil.example mail=a@example.com mail-subject=Hi other=n1 other=<m@x> ip=203.0.113.9 fqdn=e.example.com url=https://e.example.com/",
+		},
 		{"SubmissionMail", `{"sender":"x@evil.example","senderIp":"203.0.113.9","subject":"Hi"}`, "mail=x@evil.example mail-subject=Hi ip=203.0.113.9"},
 		{"AzureResource", `{"resourceId":"/subscriptions/1"}`, "other=/subscriptions/1"},
 		{"CloudApplication", `{"appId":11161,"appName":"O365"}`, "other=11161"},
