@@ -58,6 +58,7 @@ var suites = []suite{
 	{"invoke", "one call through the host against raw gRPC", invoke},
 	{"wire", "rows and events from a connector against raw gRPC", wire},
 	{"process", "what a connector costs: start and memory", process},
+	{"logs", "a large and a small result of Log Analytics", logs},
 	{"hooks", "webhook to durable answer", hooks},
 	{"jira", "what a case costs in Jira, and how many a second", jiraCases},
 	{"thehive", "what a case costs in TheHive, and how many a second", hiveCases},
