@@ -46,7 +46,7 @@ func (a *ask) explain(err error) error {
 		if e.RetryAfter == 0 {
 			e.RetryAfter = pause
 		}
-		advise("the service lets one identity run %d queries at once and start %d in %s: spread queries, or use another app", queriesAtOnce, queriesInSpan, querySpan)
+		advise("the service lets one identity run %d queries at once and start 200 in %s: spread queries, or use another app", queriesAtOnce, querySpan)
 	case e.HTTPStatus == http.StatusGatewayTimeout || e.Code == codes.DeadlineExceeded:
 		advise("it did not finish within wait = %s: narrow the query or its timespan, or raise wait (600s at most)", a.wait)
 	case e.Code == codes.FailedPrecondition && e.HTTPStatus >= 300 && e.HTTPStatus < 400:

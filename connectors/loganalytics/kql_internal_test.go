@@ -1,9 +1,14 @@
 package loganalytics
 
 import (
+	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/casewire/casewire/plugin"
+	"github.com/casewire/casewire/sdk"
 )
 
 func TestSplittable(t *testing.T) {
@@ -148,8 +153,8 @@ func TestSpool(t *testing.T) {
 
 func TestLimiterKeepsTheRate(t *testing.T) {
 	t.Parallel()
-	l, now := newLimiter(), time.Unix(1_700_000_000, 0)
-	for i := range queriesInSpan {
+	l, now := newLimiter(200), time.Unix(1_700_000_000, 0)
+	for i := range 200 {
 		if wait := l.take(now.Add(time.Duration(i) * time.Millisecond)); wait != 0 {
 			t.Fatalf("query %d waits %v", i, wait)
 		}
@@ -162,5 +167,22 @@ func TestLimiterKeepsTheRate(t *testing.T) {
 	}
 	if wait := l.take(now.Add(30 * time.Second)); wait != time.Millisecond {
 		t.Errorf("the next one waits %v", wait)
+	}
+}
+
+func TestLimiterDoesNotWaitInVain(t *testing.T) {
+	t.Parallel()
+	l := newLimiter(1)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	leave, err := l.enter(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leave()
+	_, err = l.enter(ctx)
+	var e *sdk.Error
+	if !errors.As(err, &e) || e.Class() != plugin.ClassThrottled || e.RetryAfter < 20*time.Second || len(l.slots) != 0 {
+		t.Errorf("%v", err)
 	}
 }

@@ -3,31 +3,35 @@ package loganalytics
 import (
 	"context"
 	"crypto/sha256"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/casewire/casewire/connectors/internal/azure"
+	"github.com/casewire/casewire/sdk"
 )
 
 // What the service allows one identity; more queries at once are queued there and then refused.
 // https://learn.microsoft.com/azure/azure-monitor/service-limits.
 const (
 	queriesAtOnce = 5
-	queriesInSpan = 200
 	querySpan     = 30 * time.Second
 )
 
 // limiter keeps one identity within its limits, whichever connection asks.
 type limiter struct {
 	slots chan struct{}
+	most  int // queries in a span
 
 	mu     sync.Mutex
-	starts []time.Time // of the last queriesInSpan queries, a ring
+	starts []time.Time // of the last queries, a ring
 	next   int
 }
 
-func newLimiter() *limiter { return &limiter{slots: make(chan struct{}, queriesAtOnce)} }
+func newLimiter(most int) *limiter {
+	return &limiter{slots: make(chan struct{}, queriesAtOnce), most: most}
+}
 
 // limiters are shared by the connections of this process.
 var limiters struct {
@@ -37,8 +41,8 @@ var limiters struct {
 }
 
 // limiterOf finds the limiter of an identity at an endpoint.
-func limiterOf(endpoint string, c *azure.Credential) *limiter {
-	who := append([]string{endpoint, strings.ToLower(c.TenantID), strings.ToLower(c.ClientID), c.SignIn, c.Token.Reveal()}, c.Exec...)
+func limiterOf(endpoint string, c *azure.Credential, most int) *limiter {
+	who := append([]string{endpoint, strconv.Itoa(most), strings.ToLower(c.TenantID), strings.ToLower(c.ClientID), c.SignIn, c.Token.Reveal()}, c.Exec...)
 	if id := c.ManagedIdentity; id != nil {
 		who = append(who, "managed identity", id.ClientID, id.ResourceID, id.ObjectID)
 	}
@@ -50,7 +54,7 @@ func limiterOf(endpoint string, c *azure.Credential) *limiter {
 	}
 	l := limiters.byIdentity[key]
 	if l == nil {
-		l = newLimiter()
+		l = newLimiter(most)
 		limiters.byIdentity[key] = l
 	}
 	return l
@@ -69,6 +73,10 @@ func (l *limiter) enter(ctx context.Context) (leave func(), err error) {
 		if wait <= 0 {
 			return leave, nil
 		}
+		if d, ok := ctx.Deadline(); ok && time.Until(d) < wait { // to wait would be in vain
+			leave()
+			return nil, sdk.Throttled(wait, "%s: %d queries were started in %s, as many as the service lets one identity start", apiName, l.most, querySpan)
+		}
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
@@ -84,7 +92,7 @@ func (l *limiter) enter(ctx context.Context) (leave func(), err error) {
 func (l *limiter) take(now time.Time) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.starts) < queriesInSpan {
+	if len(l.starts) < l.most {
 		l.starts = append(l.starts, now)
 		return 0
 	}
@@ -92,6 +100,6 @@ func (l *limiter) take(now time.Time) time.Duration {
 		return wait
 	}
 	l.starts[l.next] = now
-	l.next = (l.next + 1) % queriesInSpan
+	l.next = (l.next + 1) % l.most
 	return 0
 }

@@ -27,11 +27,12 @@ const apiName = "Log Analytics"
 // Config is a connection's configuration.
 type Config struct {
 	azure.Access
-	Workspace string     `json:"workspace" cw:"required" doc:"Workspace id (a GUID, not the name)" example:"9d2f7d8a-0c1e-4c7d-9a57-1f4a4b2f3c11"`
-	BaseURL   string     `json:"base_url,omitempty" doc:"Base URL of the query API; default that of the credential's cloud"`
-	Scope     string     `json:"scope,omitempty" doc:"Token scope; default that of the credential's cloud"`
-	Trigger   *Scheduled `json:"trigger,omitempty" doc:"What the trigger query asks for; how often is the connection's poll"`
-	Wait      string     `json:"wait" default:"180s" doc:"How long the service may work on one query, 1s to 600s"`
+	Workspace     string     `json:"workspace" cw:"required" doc:"Workspace id (a GUID, not the name)" example:"9d2f7d8a-0c1e-4c7d-9a57-1f4a4b2f3c11"`
+	BaseURL       string     `json:"base_url,omitempty" doc:"Base URL of the query API; default that of the credential's cloud"`
+	Scope         string     `json:"scope,omitempty" doc:"Token scope; default that of the credential's cloud"`
+	Trigger       *Scheduled `json:"trigger,omitempty" doc:"What the trigger query asks for; how often is the connection's poll"`
+	QueriesPer30s int        `json:"queries_per_30s" default:"200" cw:"advanced,min=1,max=100000" doc:"How many queries the service lets the app start in 30 seconds; further ones wait"`
+	Wait          string     `json:"wait" default:"180s" doc:"How long the service may work on one query, 1s to 600s"`
 }
 
 // Client is one connection.
@@ -85,7 +86,7 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 			return nil, err
 		}
 	}
-	c.limits = limiterOf(cmp.Or(cfg.BaseURL, cfg.Cloud().LogAnalytics), &c.cfg.Credential)
+	c.limits = limiterOf(cmp.Or(cfg.BaseURL, cfg.Cloud().LogAnalytics), &c.cfg.Credential, cfg.QueriesPer30s)
 	_, err = c.waiting(c.wait)
 	return c, err
 }

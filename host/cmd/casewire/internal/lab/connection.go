@@ -21,7 +21,7 @@ func (w *World) Connection(connector string, token bool) (json.RawMessage, error
 			"credential": entra, "graph_url": w.azureURL, "graph_scope": "https://graph.microsoft.com/.default",
 			"push": "receive", "client_state": "conformance-client-state", "page_size": 5,
 		},
-		"loganalytics": {"credential": entra, "base_url": w.azureURL, "workspace": w.Azure.Workspace(), "trigger": map[string]any{"query": "AWSCloudTrail"}},
+		"loganalytics": {"credential": entra, "base_url": w.azureURL, "workspace": w.Azure.Workspace(), "trigger": map[string]any{"query": "AWSCloudTrail"}, "queries_per_30s": 100_000},
 		"jira": {
 			"base_url": w.jiraURL, "email": account, "api_token": w.jiraToken, "project": w.project, "issue_type": "Task",
 			"index_lag": w.indexLag.String(),
