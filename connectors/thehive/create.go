@@ -33,8 +33,8 @@ func (c *Client) ensureAlert(ctx context.Context, w *wanted, again bool) (a *obj
 		body.Procedures, later = nil, true
 		err = c.postAlert(ctx, body, a)
 	}
-	if badRequest(err) && !maybeDuplicate(err) && len(body.Observables) > 0 {
-		// So may one observable that it does not like.
+	if badRequest(err) && !maybeDuplicate(err) && len(body.Observables)+len(body.Procedures) > 0 {
+		// So may one observable that it does not like, or a technique.
 		body.Observables, body.Procedures, later = nil, nil, true
 		err = c.insist(ctx, body, a, err)
 	}
@@ -63,7 +63,7 @@ func (c *Client) ensureAlert(ctx context.Context, w *wanted, again bool) (a *obj
 		return nil, false, out, sdk.Uncertain("create alert: TheHive's answer names no alert")
 	}
 	if later {
-		if len(body.Observables) == 0 {
+		if len(body.Observables) < len(w.obs) {
 			if _, out.Rejected, err = c.addNew(ctx, kindAlert, a.ID, w.obs); err != nil {
 				return nil, false, out, err
 			}

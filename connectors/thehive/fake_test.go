@@ -245,6 +245,12 @@ func TestLimitsAreThoseOfTheFake(t *testing.T) {
 			t.Errorf("%s: %+v", version, got)
 		}
 	}
+	// Before 5.2 a technique needs its tactic, and does not cost the alert either.
+	old, h := fakeHive(t, hivefake.Options{Version: "5.1.0"})
+	must[Ensured](t, h, plainCase("case.ensure", with("procedures", []string{"T1059"})))
+	if cs := old.Ledger().Cases[1]; cs.Procedures != 0 || !hasTag(cs.Tags, "TTP:T1059") {
+		t.Errorf("5.1: %+v", cs)
+	}
 	fake, h := fakeHive(t, hivefake.Options{})
 	got := must[Ensured](t, h, plainCase("alert.ensure", with("procedures", []string{"T9999", "T1059"})))
 	if a := fake.Ledger().Alerts[composite(caseKey)]; !got.Created || a.Procedures != 1 || a.ID != got.ID {

@@ -27,8 +27,12 @@ type server struct {
 	unknown sync.Map        // ATT&CK techniques that are not in its catalogue
 }
 
-// lacksTechnique says that the server refused a technique lately.
+// lacksTechnique says that the server refused a technique lately, or that it is older than 5.2 and takes none without its
+// tactic, which alerts do not tell.
 func (s *server) lacksTechnique(id string) bool {
+	if s.oldTLP {
+		return true
+	}
 	_, lacks := s.unknown.Load(id)
 	return lacks
 }
