@@ -4,7 +4,7 @@ import (
 	"crypto"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // thumbprints of RFC 7515
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
@@ -391,7 +391,7 @@ func named(byte256, byte1 string, der []byte) bool {
 		text = strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(text), "=")
 		return text == base64.RawURLEncoding.EncodeToString(sum)
 	}
-	sum256, sum1 := sha256.Sum256(der), sha1.Sum(der) //nolint:gosec // an identifier, by RFC 7515
+	sum256, sum1 := sha256.Sum256(der), sha1.Sum(der)
 	if byte256 != "" {
 		return same(byte256, sum256[:])
 	}

@@ -157,8 +157,9 @@ func (s *Server) listApplications(c *fakekit.Call) fakekit.Reply {
 	if app, refusal := s.allow(c, RoleApplicationRead, "Application.ReadWrite.All"); app == nil {
 		return refusal
 	}
-	id, ok := strings.CutPrefix(c.R.URL.Query().Get("$filter"), "appId eq '")
-	if id, ok = strings.CutSuffix(id, "'"); !ok {
+	id, opened := strings.CutPrefix(c.R.URL.Query().Get("$filter"), "appId eq '")
+	id, closed := strings.CutSuffix(id, "'")
+	if !opened || !closed {
 		return graphError(http.StatusBadRequest, "Request_UnsupportedQuery", "Unsupported or invalid query filter clause.")
 	}
 	value := []object{}

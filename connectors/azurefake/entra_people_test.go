@@ -3,6 +3,7 @@ package azurefake
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/url"
 	"strings"
@@ -115,9 +116,7 @@ func (c *client) browser(s *Server, change url.Values) url.Values {
 		"client_id": {"app"}, "response_type": {"code"}, "redirect_uri": {"http://localhost:4711"}, "scope": {graphScope}, "state": {"st"},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(sum[:])}, "code_challenge_method": {"S256"},
 	}
-	for k, v := range change {
-		q[k] = v
-	}
+	maps.Copy(q, change)
 	req, err := http.NewRequestWithContext(c.t.Context(), http.MethodGet, "https://x/"+s.Tenant()+"/oauth2/v2.0/authorize?"+q.Encode(), http.NoBody)
 	if err != nil {
 		c.t.Fatal(err)

@@ -115,7 +115,7 @@ func matching(certs []*x509.Certificate, key crypto.PrivateKey) (*rsa.PrivateKey
 
 // readSmall reads a file that must not be large.
 func readSmall(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator's configuration names it
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -48,8 +48,8 @@ func (c command) token(ctx context.Context, w want) (*issued, error) {
 func run(ctx context.Context, argv []string) ([]byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // the operator's configuration names it
-	cmd.WaitDelay = time.Second                           // a child that keeps the pipe open does not keep us
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.WaitDelay = time.Second // a child that keeps the pipe open does not keep us
 	var out, complaint capped
 	out.limit, complaint.limit = maxTokenOutput, 4<<10
 	cmd.Stdout, cmd.Stderr = &out, &complaint

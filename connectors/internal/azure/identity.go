@@ -174,15 +174,14 @@ func (m *identity) ask(ctx context.Context, scope, key string) (int, http.Header
 	if key != "" {
 		req.Header.Set("Authorization", "Basic "+key)
 	}
-	resp, err := m.http.Do(req) //nolint:gosec // the address is the configured one
+	resp, err := m.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
 			e := sdk.Unavailable("the managed identity endpoint (%s) did not answer in time", m.source())
 			e.Code = codes.DeadlineExceeded
 			return 0, nil, nil, e
 		}
-		var u *url.Error
-		if errors.As(err, &u) {
+		if u, ok := errors.AsType[*url.Error](err); ok {
 			err = u.Err // the address may be a secret
 		}
 		return 0, nil, nil, sdk.Unavailable("the managed identity endpoint (%s) cannot be reached: %v; does this host run on Azure, with an identity assigned?", m.source(), err)

@@ -158,7 +158,7 @@ func (p *person) exchange(ctx context.Context, endpoint, scope string, form url.
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	req.Header.Set("Accept", "application/json")
-	resp, err := p.http.Do(req) //nolint:gosec // the address is the configured authority
+	resp, err := p.http.Do(req)
 	if err != nil {
 		return p.explain(ctx, scope, err)
 	}

@@ -47,7 +47,7 @@ func signIn(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	exe, err := os.Executable()
 	ts.Check(err)
-	cmd := exec.Command(exe, argv...) //nolint:gosec,noctx // this test's own binary; it ends with the sign-in
+	cmd := exec.Command(exe, argv...)
 	cmd.Dir = ts.MkAbs(".")
 	cmd.Args[0] = "casewire"
 	cmd.Env = append(os.Environ(), "TESTSCRIPT_COMMAND=casewire", "HOME="+ts.Getenv("HOME"), "TMPDIR="+ts.Getenv("TMPDIR"), "NO_PROXY=127.0.0.1")
@@ -83,7 +83,7 @@ func signIn(ts *testscript.TestScript, neg bool, args []string) {
 
 // browse is a browser in which somebody signs in: it follows wherever it is sent.
 func browse(at string) {
-	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(at) //nolint:noctx // ends with the command
+	resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(at)
 	if err == nil {
 		_ = resp.Body.Close()
 	}
@@ -91,7 +91,7 @@ func browse(at string) {
 
 // lookIn finds a program on the script's own path.
 func lookIn(ts *testscript.TestScript, name string) (string, error) {
-	for _, dir := range strings.Split(ts.Getenv("PATH"), string(os.PathListSeparator)) {
+	for dir := range strings.SplitSeq(ts.Getenv("PATH"), string(os.PathListSeparator)) {
 		if info, err := os.Stat(dir + "/" + name); err == nil && !info.IsDir() {
 			return dir + "/" + name, nil
 		}

@@ -53,7 +53,7 @@ func write(ts *testscript.TestScript, name string, b []byte) {
 	ts.Check(os.WriteFile(ts.MkAbs(name), b, 0o600))
 }
 
-const tokenDir = "var/run/secrets/azure/tokens" //nolint:gosec // a path
+const tokenDir = "var/run/secrets/azure/tokens"
 
 // federated writes a token the way Kubernetes projects it: a link through ..data, which is replaced as a whole.
 func federated(ts *testscript.TestScript, subject string) {
@@ -124,7 +124,7 @@ func credential(ts *testscript.TestScript, neg bool, args []string) {
 		write(ts, "header.secret", []byte("identity-header"))
 		way = "    managed_identity: { object_id: object, endpoint: file:endpoint.secret, header: file:header.secret }\n"
 	case "exec", "token":
-		resp, err := http.PostForm(authority+"/"+fake.Tenant()+"/oauth2/v2.0/token", url.Values{ //nolint:noctx // the fake answers
+		resp, err := http.PostForm(authority+"/"+fake.Tenant()+"/oauth2/v2.0/token", url.Values{
 			"grant_type": {"client_credentials"}, "client_id": {fake.ClientID()}, "client_secret": {fake.ClientSecret()}, "scope": {"https://graph.microsoft.com/.default"},
 		})
 		ts.Check(err)
