@@ -117,6 +117,9 @@ func (r *armRound) run(ctx context.Context, from time.Time) error {
 			if n, last, err = r.list(ctx, filter, "properties/incidentNumber asc"); err != nil {
 				return err
 			}
+			if n > 0 && last.Properties.Number <= number {
+				return sdk.Unavailable("list incidents: Azure Resource Manager does not list them in order: number %d came after %d", last.Properties.Number, number)
+			}
 		}
 		from = from.Add(100 * time.Nanosecond) // the service's grain
 	}

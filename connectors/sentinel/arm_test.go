@@ -222,6 +222,104 @@ func TestARMPollKeepsWhatCameBeforeAFailure(t *testing.T) {
 	}
 }
 
+// TestARMPollMergedAndFiltered: a merged incident names the one that goes on.
+func TestARMPollMergedAndFiltered(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t, azurefake.Options{}, settings{"incident_filter": "properties/severity eq 'High'"})
+	target := r.azure.AddSentinelIncident("", map[string]any{"incidentNumber": 41, "severity": "High"}, nil, nil)
+	merged := r.azure.AddSentinelIncident("", map[string]any{
+		"incidentNumber": 42, "severity": "High", "additionalData": map[string]any{"mergedIncidentNumber": 41},
+	}, nil, nil)
+	r.azure.AddSentinelIncident("", map[string]any{"severity": "Low"}, nil, nil)
+	events, _ := r.poll(nil)
+	if len(events) != 2 {
+		t.Fatalf("%d events", len(events))
+	}
+	for _, e := range events {
+		if got := e.CorrelationID; e.Subject == merged && got != event.SentinelIncidentKey(target) || e.Subject == target && got != "" {
+			t.Errorf("correlation %q", got)
+		}
+		if e.Subject == merged && !strings.Contains(string(e.Data), `"redirectIncidentId":"`+target+`"`) {
+			t.Errorf("it does not say where it went: %s", e.Data)
+		}
+	}
+}
+
+// TestARMStorm: whatever the network does, every incident comes, carries one comment and the change that was asked for.
+func TestARMStorm(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t, azurefake.Options{Seed: 7}, settings{"page_size": 7})
+	want := map[string]bool{}
+	for range 40 {
+		want[r.azure.AddSentinelIncident("", nil, armAlerts, armEntities)] = true
+	}
+	r.must("watchlist.list", settings{}) // a token
+	r.azure.SetFaults(azurefake.Faults{Rates: map[string]map[azurefake.Fault]float64{
+		"write": {azurefake.LostAnswer: 0.15, azurefake.ErrorAfter: 0.1, azurefake.Throttle: 0.1, azurefake.ServerError: 0.1, azurefake.CutBody: 0.1, azurefake.HTML: 0.05},
+		"read":  {azurefake.Throttle: 0.03, azurefake.ServerError: 0.03, azurefake.Reset: 0.03, azurefake.BadJSON: 0.03},
+	}})
+	again := func(f func() error) {
+		t.Helper()
+		for try := 0; ; try++ {
+			err := f()
+			if err == nil {
+				return
+			}
+			if try == 60 {
+				t.Fatalf("does not come through: %v", err)
+			}
+		}
+	}
+	ids := map[string]string{}
+	cur := any(nil)
+	again(func() error {
+		pages, err := r.Poll(t.Context(), "incidents", cur)
+		for _, p := range pages {
+			for _, e := range p.Events {
+				if ids[e.ID] != "" && ids[e.ID] != string(e.Data) {
+					t.Errorf("%s came twice, and not as the same", e.Subject)
+				}
+				ids[e.ID] = string(e.Data)
+				delete(want, e.Subject)
+			}
+			cur = p.Cursor
+		}
+		return err
+	})
+	if len(want) > 0 || len(ids) != 40 {
+		t.Errorf("%d incidents did not come; %d events", len(want), len(ids))
+	}
+	var names []string
+	for _, data := range ids {
+		var f ocsf.IncidentFinding
+		if err := json.Unmarshal([]byte(data), &f); err != nil {
+			t.Fatal(err)
+		}
+		if len(f.Observables) == 0 || len(f.FindingInfoList[0].RelatedEvents) == 0 {
+			t.Errorf("%s came without its parts", f.FindingInfoList[0].UID)
+		}
+		names = append(names, f.FindingInfoList[0].UID)
+	}
+	for _, name := range names {
+		again(func() error {
+			_, err := r.Do(t.Context(), sdktest.Call{Action: "incident.comment", Key: "k" + name, Input: settings{"incident": name, "text": "Case of " + name}})
+			return err
+		})
+		again(func() error {
+			_, err := r.call("incident.update", settings{"incident": name, "status": "resolved", "verdict_id": 2})
+			return err
+		})
+	}
+	for _, name := range names {
+		if c := r.azure.SentinelComments(name); len(c) != 1 || c[0] != "Case of "+name {
+			t.Errorf("comments %q", c)
+		}
+		if p := r.azure.SentinelIncident(name); p["status"] != "Closed" || p["classification"] != "TruePositive" {
+			t.Errorf("%v", p)
+		}
+	}
+}
+
 // TestARMOwnWritesAreNoNews: a comment and a label of ours move the incident's time, and not its digest.
 func TestARMOwnWritesAreNoNews(t *testing.T) {
 	t.Parallel()
@@ -565,6 +663,17 @@ func TestARMChecks(t *testing.T) {
 	r.azure.AddSentinelIncident("", map[string]any{"providerName": "Microsoft XDR"}, nil, nil)
 	if p := probe(r, "Defender portal"); p.Status != sdk.ProbeWarning || p.Remedy != "set incidents: graph" {
 		t.Errorf("%v", p)
+	}
+	// Who takes incidents from the workspace only needs nothing of Microsoft Graph.
+	only := newRoom(t, azurefake.Options{Apps: []azurefake.App{{ClientID: azurefake.DefaultClientID, Secret: "the app's own secret", Roles: []string{"none"}}}}, nil)
+	probes, err := only.Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range probes {
+		if p.Status == sdk.ProbeFailed {
+			t.Errorf("%+v", p)
+		}
 	}
 	all := newRoom(t, azurefake.Options{}, nil)
 	if p := probe(all, "roles on the workspace"); p.Status != sdk.ProbeOK {

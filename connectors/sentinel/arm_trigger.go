@@ -10,7 +10,7 @@ import (
 )
 
 // incidentCursor is the position of the trigger incidents, in whichever source the configuration names. Going from one
-// source to the other begins anew there, and back where it was left.
+// source to the other begins anew with the lookback: a cursor has no room for the memory of both.
 type incidentCursor struct {
 	cursor
 
@@ -39,10 +39,10 @@ func (c *Client) pollEither(ctx context.Context, cur incidentCursor, emit func(s
 			at = *cur.ARM
 		}
 		return c.pollIncidentsARM(ctx, at, func(p sdk.Page[armCursor]) error {
-			return emit(sdk.Page[incidentCursor]{Events: p.Events, Rejected: p.Rejected, Cursor: incidentCursor{cursor: cur.cursor, ARM: &p.Cursor}})
+			return emit(sdk.Page[incidentCursor]{Events: p.Events, Rejected: p.Rejected, Cursor: incidentCursor{ARM: &p.Cursor}})
 		})
 	}
 	return c.pollIncidents(ctx, cur.cursor, func(p sdk.Page[cursor]) error {
-		return emit(sdk.Page[incidentCursor]{Events: p.Events, Rejected: p.Rejected, Cursor: incidentCursor{cursor: p.Cursor, ARM: cur.ARM}})
+		return emit(sdk.Page[incidentCursor]{Events: p.Events, Rejected: p.Rejected, Cursor: incidentCursor{cursor: p.Cursor}})
 	})
 }

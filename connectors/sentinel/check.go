@@ -22,7 +22,7 @@ func (c *Client) check(ctx context.Context) []sdk.Probe {
 	probes := c.session.Check(ctx, azure.Need{
 		API: graphName, Scope: cmp.Or(c.cfg.GraphScope, azure.Scope(c.cfg.GraphURL)),
 		Permissions: []azure.Permission{
-			{AnyOf: []string{"SecurityAlert.Read.All", "SecurityAlert.ReadWrite.All"}, For: "read alerts"},
+			{AnyOf: []string{"SecurityAlert.Read.All", "SecurityAlert.ReadWrite.All"}, For: "read alerts", Optional: c.cfg.Incidents == "arm"},
 			{AnyOf: []string{"SecurityAlert.ReadWrite.All"}, For: "write to alerts", Optional: true},
 			{AnyOf: []string{"SecurityIncident.Read.All", "SecurityIncident.ReadWrite.All"}, For: "read incidents", Optional: true},
 			{AnyOf: []string{"SecurityIncident.ReadWrite.All"}, For: "write to incidents", Optional: true},
@@ -49,7 +49,7 @@ func (c *Client) checkReads(ctx context.Context) []sdk.Probe {
 		what, path, role string
 		optional         bool
 	}{
-		{"alerts", "/v1.0/security/alerts_v2", "SecurityAlert", false},
+		{"alerts", "/v1.0/security/alerts_v2", "SecurityAlert", c.cfg.Incidents == "arm"},
 		{"incidents", "/v1.0/security/incidents", "SecurityIncident", true},
 	} {
 		p := sdk.Probe{Name: "read " + l.what, Status: sdk.ProbeOK, Summary: "Microsoft Graph lists " + l.what}

@@ -39,7 +39,7 @@ type Config struct {
 	Filter   string `json:"filter,omitempty" doc:"Further OData filter of the trigger alerts, joined with and" example:"serviceSource eq 'microsoftSentinel'"`
 	PageSize int    `json:"page_size" default:"100" cw:"min=1,max=1000" doc:"Alerts a page"`
 
-	IncidentFilter string `json:"incident_filter,omitempty" doc:"Further OData filter of the trigger incidents, joined with and" example:"severity eq 'high'"`
+	IncidentFilter string `json:"incident_filter,omitempty" doc:"Further OData filter of the trigger incidents, joined with and, in the words of the source: severity for graph, properties/severity for arm" example:"severity eq 'high'"`
 	QuietAfter     string `json:"quiet_after" default:"168h" doc:"How long a source may bring nothing new before the check warns; 0s never warns"`
 }
 
