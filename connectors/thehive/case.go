@@ -58,7 +58,7 @@ func (c *Client) GetCase(ctx context.Context, in GetCaseInput) (Case, error) {
 
 // describe is what a case looks like to a flow.
 func (c *Client) describe(s *server, cs *object) Case {
-	verdictID, _ := cs.verdict()
+	verdictID, _ := c.verdict(cs)
 	return Case{
 		ID: cs.ID, Number: cs.Number, URL: c.caseURL(cs.ID), Title: cs.Title, Description: cs.Description, Severity: cs.Severity,
 		TLP: s.tlpOf(cs.TLP).String(), PAP: papOf(cs.PAP).String(), Tags: cs.Tags, Status: cs.Status, Stage: cs.Stage, Closed: cs.closed(),

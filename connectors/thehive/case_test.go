@@ -156,6 +156,12 @@ func TestConfigMistakesAreNamed(t *testing.T) {
 		"tlp":             {func(c *Config) { c.TLP = "3" }, "/tlp"},
 		"pap":             {func(c *Config) { c.PAP = "amber+strict" }, "/pap"},
 		"organisation":    {func(c *Config) { c.Organisation = "a\r\nX: y" }, "/organisation"},
+		"own domain":      {func(c *Config) { c.OwnDomains = []string{"contoso.example", "not a name"} }, "/own_domains/1"},
+		"own range":       {func(c *Config) { c.OwnRanges = []string{"10.0.0.0"} }, "/own_ranges/0"},
+		"verdict":         {func(c *Config) { c.Verdicts = map[string]string{"a/b": "bad"} }, "/verdicts/a~1b"},
+		"lookback":        {func(c *Config) { c.Cases = &Cases{Lookback: -1} }, "/cases/lookback"},
+		"open webhook":    {func(c *Config) { c.Webhook = &Webhook{} }, "/webhook"},
+		"two proofs":      {func(c *Config) { c.Webhook = &Webhook{Bearer: c.APIKey, Header: &SecretHeader{"X", c.APIKey}} }, "/webhook"},
 		"ca":              {func(c *Config) { c.CAFile = "/does/not/exist" }, "/ca_file"},
 	} {
 		cfg := testConfig("https://hive.example")

@@ -140,7 +140,7 @@ func (c *Client) setFields(ctx context.Context, cs *object, in map[string]any, b
 type CloseInput struct {
 	Case         string         `json:"case" cw:"required" doc:"Id or number of the case" pattern:"^~?[0-9]+$"`
 	Status       string         `json:"status,omitempty" cw:"maxlen=64" doc:"Status that closes it, such as TruePositive; default that of verdict_id"`
-	VerdictID    *int           `json:"verdict_id,omitempty" cw:"min=0,max=99" doc:"OCSF verdict, such as incident.verdict_id: true positive, suspicious and security risk become TruePositive, false positive FalsePositive, duplicate Duplicated, unknown and insufficient data Indeterminate, all else Other"`
+	VerdictID    *int           `json:"verdict_id,omitempty" cw:"min=0,max=99" doc:"OCSF verdict, such as incident.verdict_id: true positive, suspicious and security risk become TruePositive, false positive FalsePositive, duplicate Duplicated, unknown and insufficient data Indeterminate, all else Other; a status of the connection's verdicts goes first"`
 	Summary      string         `json:"summary,omitempty" doc:"Markdown; added below a summary that is there"`
 	Impact       string         `json:"impact,omitempty" enum:"WithImpact,NoImpact,NotApplicable" doc:"Impact; default as it is"`
 	CustomFields map[string]any `json:"custom_fields,omitempty" doc:"Custom fields by name or display name, such as those that TheHive wants filled before a case is closed"`
@@ -168,7 +168,16 @@ func (c *Client) closingStatus(ctx context.Context, in *CloseInput) (string, err
 	if err != nil {
 		return "", err
 	}
-	i := slices.IndexFunc(all, func(s status) bool { return plainName(s.Value) == plainName(want) })
+	i := -1
+	if in.Status == "" { // a status that the connection gives this very verdict goes first
+		i = slices.IndexFunc(all, func(s status) bool {
+			id, ok := c.verdicts[plainName(s.Value)]
+			return ok && id == *in.VerdictID && s.Stage == stageClosed
+		})
+	}
+	if i < 0 {
+		i = slices.IndexFunc(all, func(s status) bool { return plainName(s.Value) == plainName(want) })
+	}
 	closing := names(all, func(s status) bool { return s.Stage == stageClosed })
 	switch {
 	case i < 0:

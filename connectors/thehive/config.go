@@ -32,6 +32,8 @@ type Config struct {
 	OwnDomains []string `json:"own_domains,omitempty" doc:"Names that belong to us, and all names below them: never marked as indicators"`
 	OwnRanges  []string `json:"own_ranges,omitempty" doc:"Networks that belong to us, such as 198.51.100.0/24: never marked as indicators"`
 
+	Verdicts map[string]string `json:"verdicts,omitempty" doc:"Verdict by name of a status that closes cases, for those that TheHive does not come with, such as {\"Red team\": \"test\"}: unknown, false_positive, true_positive, disregard, suspicious, benign, test, insufficient_data or duplicate"`
+
 	Cases   *Cases   `json:"cases,omitempty" doc:"Which cases trigger cases brings"`
 	Webhook *Webhook `json:"webhook,omitempty" doc:"Takes TheHive's notifications for trigger cases; off when left out, and polling alone brings the news"`
 
@@ -56,7 +58,8 @@ type Client struct {
 	serverMu sync.Mutex
 
 	own           ioc.Rules
-	host          string // of site, for keys
+	verdicts      map[string]int // by status, as plainName
+	host          string         // of site, for keys
 	env           sdk.Env
 	fieldDefs     atomic.Pointer[definitions]
 	caseStatuses  atomic.Pointer[statuses]
@@ -83,6 +86,9 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 	}
 	c.host = strings.ToLower(u.Host)
 	if c.own, err = ownRules(cfg.OwnDomains, cfg.OwnRanges); err != nil {
+		return nil, err
+	}
+	if err := c.setUpVerdicts(); err != nil {
 		return nil, err
 	}
 	if err := c.setUpCases(); err != nil {

@@ -3,6 +3,8 @@ package thehive
 import (
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,10 +21,34 @@ var verdicts = map[string]int{
 	"indeterminate": ocsf.VerdictInsufficientData, "duplicated": ocsf.VerdictDuplicate, "other": ocsf.Other,
 }
 
-// verdict of a case: none while it is open.
-func (o *object) verdict() (id int, name string) {
+// verdictNames are what the connection's verdicts may say.
+var verdictNames = map[string]int{
+	"unknown": ocsf.VerdictUnknown, "false_positive": ocsf.VerdictFalsePositive, "true_positive": ocsf.VerdictTruePositive,
+	"disregard": ocsf.VerdictDisregard, "suspicious": ocsf.VerdictSuspicious, "benign": ocsf.VerdictBenign, "test": ocsf.VerdictTest,
+	"insufficient_data": ocsf.VerdictInsufficientData, "duplicate": ocsf.VerdictDuplicate,
+}
+
+// setUpVerdicts reads the connection's verdicts.
+func (c *Client) setUpVerdicts() error {
+	c.verdicts = map[string]int{}
+	for status, name := range c.cfg.Verdicts {
+		id, ok := verdictNames[strings.ToLower(name)]
+		if !ok {
+			return sdk.BadConfig("/verdicts/"+strings.NewReplacer("~", "~0", "/", "~1").Replace(status), "%q is no verdict; there are %s", name,
+				strings.Join(slices.Sorted(maps.Keys(verdictNames)), ", "))
+		}
+		c.verdicts[plainName(status)] = id
+	}
+	return nil
+}
+
+// verdict of a case: none while it is open. What the connection says goes first.
+func (c *Client) verdict(o *object) (id int, name string) {
 	if !o.closed() {
 		return ocsf.VerdictUnknown, ""
+	}
+	if id, ok := c.verdicts[plainName(o.Status)]; ok {
+		return id, ocsf.VerdictName(id)
 	}
 	id, ok := verdicts[strings.ToLower(o.Status)]
 	if !ok || id == ocsf.Other {
@@ -46,7 +72,7 @@ func (c *Client) event(cs *object) (sdk.Event, error) {
 	if !objectID(cs.ID) || cs.changed() <= 0 {
 		return sdk.Event{}, errors.New("the case has no id or no time of its last change")
 	}
-	verdictID, verdict := cs.verdict()
+	verdictID, verdict := c.verdict(cs)
 	ids, known := stageIDs[cs.Stage]
 	if !known {
 		ids = [2]int{ocsf.Other, ocsf.Other}

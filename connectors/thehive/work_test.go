@@ -152,8 +152,12 @@ func TestCloseAndReopen(t *testing.T) {
 func TestHomemadeStatuses(t *testing.T) {
 	t.Parallel()
 	_, h := fakeHive(t, hivefake.Options{CaseStatuses: []hivefake.Status{
-		{Value: "New", Stage: "New"}, {Value: "Triage", Stage: "InProgress"}, {Value: "True Positive", Stage: "Closed"}, {Value: "Benign", Stage: "Closed"},
-	}})
+		{Value: "New", Stage: "New"},
+		{Value: "Triage", Stage: "InProgress"},
+		{Value: "True Positive", Stage: "Closed"},
+		{Value: "Benign", Stage: "Closed"},
+		{Value: "Red team", Stage: "Closed"},
+	}}, func(c *Config) { c.Verdicts = map[string]string{"red team": "test"} })
 	made := must[Ensured](t, h, plainCase("case.ensure"))
 	if got := must[Changed](t, h, call("case.close", map[string]any{"case": made.ID, "verdict_id": 8})); got.Status != "True Positive" {
 		t.Errorf("closed: %+v", got)
@@ -161,8 +165,13 @@ func TestHomemadeStatuses(t *testing.T) {
 	if got := must[Changed](t, h, call("case.reopen", map[string]any{"case": made.ID})); got.Status != "Triage" {
 		t.Errorf("reopened: %+v", got)
 	}
+	tested := must[Changed](t, h, call("case.close", map[string]any{"case": made.ID, "verdict_id": 6}))
+	if cs := must[Case](t, h, call("case.get", map[string]any{"case": made.ID})); tested.Status != "Red team" || cs.VerdictID != 6 {
+		t.Errorf("closed: %+v, %+v", tested, cs)
+	}
+	must[Changed](t, h, call("case.reopen", map[string]any{"case": made.ID}))
 	_, err := do[Changed](t, h, call("case.close", map[string]any{"case": made.ID, "verdict_id": 10}))
-	if e := asError(t, err); e.Violations[0].Field != "/verdict_id" || !strings.Contains(e.Error(), "True Positive, Benign") {
+	if e := asError(t, err); e.Violations[0].Field != "/verdict_id" || !strings.Contains(e.Error(), "True Positive, Benign, Red team") {
 		t.Errorf("duplicate: %v", e)
 	}
 }
