@@ -309,7 +309,7 @@ func isoSpan(s string) time.Duration {
 	var d time.Duration
 	units := map[byte]time.Duration{'D': 24 * time.Hour, 'H': time.Hour, 'M': time.Minute, 'S': time.Second}
 	n := ""
-	for i := 0; i < len(s); i++ {
+	for i := range len(s) {
 		if unit, ok := units[s[i]]; ok {
 			f, _ := strconv.ParseFloat(n, 64)
 			d, n = d+time.Duration(f*float64(unit)), ""

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/casewire/casewire/sdk"
 )
@@ -47,7 +48,7 @@ func bind(query string, params map[string]any) (*bound, error) {
 	if out.query == "" {
 		return nil, sdk.Invalid("query", "is empty")
 	}
-	out.skipped = strings.Count(query[:strings.Index(query, out.query)], "\n")
+	out.skipped = strings.Count(query[:len(query)-len(strings.TrimLeftFunc(query, unicode.IsSpace))], "\n")
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(params)) {
 		if !paramName.MatchString(name) {

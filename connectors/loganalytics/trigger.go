@@ -260,7 +260,7 @@ func (c *Client) rowEvent(row rawRow, w interval) (sdk.Event, *sdk.Rejected) {
 			"version": event.DataVersion, "uid": e.ID, "log_name": s.table,
 			"product": map[string]any{"name": "Azure Monitor Log Analytics", "vendor_name": "Microsoft"},
 		},
-		"unmapped": map[string]any{"row": json.RawMessage(row), "query": map[string]any{"id": s.Name, "workspace": c.cfg.Workspace}},
+		"unmapped": map[string]any{"row": row, "query": map[string]any{"id": s.Name, "workspace": c.cfg.Workspace}},
 	})
 	if err != nil {
 		return reject("the row cannot be written as an event: %v", err)

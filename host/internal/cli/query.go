@@ -174,10 +174,7 @@ func (o *queryOptions) run(ctx context.Context, app App, connection, text string
 	if err != nil {
 		return Invalid(err)
 	}
-	sink, err := o.sink(stdout, text)
-	if err != nil {
-		return err
-	}
+	sink := o.sink(stdout, text)
 	tell := newTicker(stderr)
 	defer tell.clear()
 	for try := 1; ; try++ {

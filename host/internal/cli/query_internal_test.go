@@ -15,10 +15,7 @@ import (
 func printed(t *testing.T, o queryOptions, query, summary string, rows ...string) string {
 	t.Helper()
 	var b bytes.Buffer
-	s, err := o.sink(&b, query)
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := o.sink(&b, query)
 	if err := s.chunk([]byte(strings.Join(rows, "\n") + "\n")); err != nil {
 		t.Fatal(err)
 	}

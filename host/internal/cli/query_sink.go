@@ -70,7 +70,7 @@ func (s *querySink) end(out json.RawMessage, sum *querySummary) error {
 var renders = regexp.MustCompile(`(?m)^[^"'/]*\|\s*render\s+[a-z]+|\|\s*render\s+[a-z]+[^|]*$`)
 
 // sink makes the output that was asked for.
-func (o *queryOptions) sink(w io.Writer, query string) (*querySink, error) {
+func (o *queryOptions) sink(w io.Writer, query string) *querySink {
 	s := &querySink{w: bufio.NewWriterSize(w, 64<<10)}
 	switch o.output {
 	case "ndjson":
@@ -88,7 +88,7 @@ func (o *queryOptions) sink(w io.Writer, query string) (*querySink, error) {
 		s.row = t.row
 		s.finish = func(_ json.RawMessage, sum *querySummary) error { return t.end(sum) }
 	}
-	return s, nil
+	return s
 }
 
 // shown is JSON that does no harm to a terminal: what is no plain character is escaped, which means the same.

@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -261,7 +262,7 @@ func logPeak(ctx context.Context, w *lab.World, dir string) (figure, error) {
 	if err := w.WriteConfig(lab.Config{Push: "off", Poll: time.Hour, Flows: lab.JiraOnlyFlow()}); err != nil {
 		return figure{}, err
 	}
-	cmd := exec.CommandContext(ctx, self, "query", "logs", "Large", "--max-rows", fmt.Sprint(logRows), "-o", "ndjson") //nolint:gosec // this binary
+	cmd := exec.CommandContext(ctx, self, "query", "logs", "Large", "--max-rows", strconv.Itoa(logRows), "-o", "ndjson")
 	cmd.Dir = dir
 	var stderr strings.Builder
 	counted := &lineCounter{}
