@@ -16,7 +16,7 @@ import (
 // IsIncident is always false.
 var translated = map[string]bool{
 	"@odata.type": true, "riskScore": true, "onboardingStatus": true, "locationType": true, "algorithm": true,
-	"$id": true, "Algorithm": true, "ConfidenceScore": true, "Tactics": true, "IsIncident": true,
+	"$id": true, "Algorithm": true, "ConfidenceScore": true, "Tactics": true, "IsIncident": true, "hashType": true,
 }
 
 // assertNothingLost looks for every leaf of the source in the event: as itself, as part of a text, as milliseconds.

@@ -62,6 +62,7 @@ var suites = []suite{
 	{"hooks", "webhook to durable answer", hooks},
 	{"jira", "what a case costs in Jira, and how many a second", jiraCases},
 	{"thehive", "what a case costs in TheHive, and how many a second", hiveCases},
+	{"normalize", "an alert of Microsoft made an event", normalizeAlert},
 	{"e2e", "push, look-up, Jira issue", endToEnd},
 }
 
