@@ -28,17 +28,17 @@ type View struct {
 
 // Event is the envelope.
 type Event struct {
-	ID            string    `expr:"id" json:"id"`
-	Source        string    `expr:"source" json:"source"`
-	Type          string    `expr:"type" json:"type"`
-	Subject       string    `expr:"subject" json:"subject"`
-	Time          time.Time `expr:"time" json:"time"`
+	ID            string    `expr:"id" json:"id"`                           // the same on every host: "ntug5bsaohukqqc0rbidkhhbelik128c"
+	Source        string    `expr:"source" json:"source"`                   // the collection that its object is in: "https://graph.microsoft.com/…/security/alerts_v2"
+	Type          string    `expr:"type" json:"type"`                       // "io.casewire.alert.v1"
+	Subject       string    `expr:"subject" json:"subject"`                 // the object's id in its source: "da638551234567890123_-123456"
+	Time          time.Time `expr:"time" json:"time"`                       // when the object changed: 2026-03-04T06:00:00.5Z
 	Key           string    `expr:"key" json:"key"`                         // the object's canonical key
 	CaseKey       string    `expr:"case_key" json:"case_key"`               // what the case is found by
 	MergedCaseKey string    `expr:"merged_case_key" json:"merged_case_key"` // of a case that is a duplicate of case_key's since this event; empty: there is none
-	CorrelationID string    `expr:"correlation_id" json:"correlation_id"`
-	Tenant        string    `expr:"tenant" json:"tenant"`
-	TLP           string    `expr:"tlp" json:"tlp"`
+	CorrelationID string    `expr:"correlation_id" json:"correlation_id"`   // key of the incident, when known: "msincident:11111111-…:28282"
+	Tenant        string    `expr:"tenant" json:"tenant"`                   // "11111111-2222-4333-8444-555555555555"
+	TLP           string    `expr:"tlp" json:"tlp"`                         // CLEAR, GREEN, AMBER, AMBER STRICT, RED; empty if its source does not say
 }
 
 // Alert is a Detection Finding made flat.
@@ -63,72 +63,72 @@ type Alert struct {
 	IncidentID      string         `expr:"incident_id" json:"incident_id"`           // "28282"; empty as long as there is none
 	IncidentURL     string         `expr:"incident_url" json:"incident_url"`         // the incident in its product's portal
 	Tenant          string         `expr:"tenant" json:"tenant"`                     // "11111111-2222-4333-8444-555555555555"
-	Created         time.Time      `expr:"created" json:"created"`
-	Updated         time.Time      `expr:"updated" json:"updated"`
-	FirstActivity   time.Time      `expr:"first_activity" json:"first_activity"`
-	LastActivity    time.Time      `expr:"last_activity" json:"last_activity"`
-	AssignedTo      string         `expr:"assigned_to" json:"assigned_to"`       // "ana@contoso.example"
-	Techniques      []string       `expr:"techniques" json:"techniques"`         // ["T1059.001", "T1105"]
-	Tactics         []string       `expr:"tactics" json:"tactics"`               // ["Execution"]
-	Malware         []string       `expr:"malware" json:"malware"`               // ["Trojan:Win32/Bad"]
-	Actor           string         `expr:"actor" json:"actor"`                   // who is behind it: "Storm-1"
-	Users           []string       `expr:"users" json:"users"`                   // address, else DOMAIN\name, else name: ["a.muster@contoso.example"]
-	Hosts           []string       `expr:"hosts" json:"hosts"`                   // ["wks-042.corp.example"]
-	IPs             []string       `expr:"ips" json:"ips"`                       // ["10.20.30.40", "2a00:1450::1"]
-	Domains         []string       `expr:"domains" json:"domains"`               // public names, no devices: ["bad.example.com"]
-	URLs            []string       `expr:"urls" json:"urls"`                     // ["http://bad.example.com/a.ps1"]
-	Files           []string       `expr:"files" json:"files"`                   // names: ["powershell.exe"]
-	Hashes          []string       `expr:"hashes" json:"hashes"`                 // of files, lower case
-	Mails           []string       `expr:"mails" json:"mails"`                   // e-mail addresses of all who take part
-	Processes       []string       `expr:"processes" json:"processes"`           // command lines, else names: ["powershell.exe -nop …"]
-	Resources       []string       `expr:"resources" json:"resources"`           // ["arn:aws:iam::123456789012:user/root"]
-	IOCs            []Observable   `expr:"iocs" json:"iocs"`                     // the observables whose ioc is true
-	Observables     []Observable   `expr:"observables" json:"observables"`       // everything worth looking up
-	Recommended     string         `expr:"recommended" json:"recommended"`       // what the product says to do
-	Labels          []string       `expr:"labels" json:"labels"`                 // ["Defender Experts"]
-	Comment         string         `expr:"comment" json:"comment"`               // the newest
-	Comments        []string       `expr:"comments" json:"comments"`             // all, in the source's order
-	Cloud           Cloud          `expr:"cloud" json:"cloud"`                   // the cloud of the first cloud resource
-	Custom          map[string]any `expr:"custom" json:"custom"`                 // details that a rule adds: a text, or a list of texts
-	EvidenceCount   int            `expr:"evidence_count" json:"evidence_count"` // 5
-	Truncated       bool           `expr:"truncated" json:"truncated"`           // the event was too large and lacks details
+	Created         time.Time      `expr:"created" json:"created"`                   // when it was made: 2026-03-04T05:06:08.123Z
+	Updated         time.Time      `expr:"updated" json:"updated"`                   // when it last changed: 2026-03-04T06:00:00.5Z
+	FirstActivity   time.Time      `expr:"first_activity" json:"first_activity"`     // when what it is about began: 2026-03-04T04:59:07Z
+	LastActivity    time.Time      `expr:"last_activity" json:"last_activity"`       // when what it is about was last seen: 2026-03-04T05:00:00Z
+	AssignedTo      string         `expr:"assigned_to" json:"assigned_to"`           // "ana@contoso.example"
+	Techniques      []string       `expr:"techniques" json:"techniques"`             // ["T1059.001", "T1105"]
+	Tactics         []string       `expr:"tactics" json:"tactics"`                   // ["Execution"]
+	Malware         []string       `expr:"malware" json:"malware"`                   // ["Trojan:Win32/Bad"]
+	Actor           string         `expr:"actor" json:"actor"`                       // who is behind it: "Storm-1"
+	Users           []string       `expr:"users" json:"users"`                       // address, else DOMAIN\name, else name: ["a.muster@contoso.example"]
+	Hosts           []string       `expr:"hosts" json:"hosts"`                       // ["wks-042.corp.example"]
+	IPs             []string       `expr:"ips" json:"ips"`                           // ["10.20.30.40", "2a00:1450::1"]
+	Domains         []string       `expr:"domains" json:"domains"`                   // public names, no devices: ["bad.example.com"]
+	URLs            []string       `expr:"urls" json:"urls"`                         // ["http://bad.example.com/a.ps1"]
+	Files           []string       `expr:"files" json:"files"`                       // names: ["powershell.exe"]
+	Hashes          []string       `expr:"hashes" json:"hashes"`                     // of files, lower case
+	Mails           []string       `expr:"mails" json:"mails"`                       // e-mail addresses of all who take part
+	Processes       []string       `expr:"processes" json:"processes"`               // command lines, else names: ["powershell.exe -nop …"]
+	Resources       []string       `expr:"resources" json:"resources"`               // ["arn:aws:iam::123456789012:user/root"]
+	IOCs            []Observable   `expr:"iocs" json:"iocs"`                         // the observables whose ioc is true
+	Observables     []Observable   `expr:"observables" json:"observables"`           // everything worth looking up
+	Recommended     string         `expr:"recommended" json:"recommended"`           // what the product says to do
+	Labels          []string       `expr:"labels" json:"labels"`                     // ["Defender Experts"]
+	Comment         string         `expr:"comment" json:"comment"`                   // the newest
+	Comments        []string       `expr:"comments" json:"comments"`                 // all, in the source's order
+	Cloud           Cloud          `expr:"cloud" json:"cloud"`                       // the cloud of the first cloud resource
+	Custom          map[string]any `expr:"custom" json:"custom"`                     // details that a rule adds: a text, or a list of texts
+	EvidenceCount   int            `expr:"evidence_count" json:"evidence_count"`     // 5
+	Truncated       bool           `expr:"truncated" json:"truncated"`               // the event was too large and lacks details
 }
 
 // Incident is an Incident Finding made flat.
 type Incident struct {
-	ID            string       `expr:"id" json:"id"`                       // in its source: "28282", or a GUID
-	Title         string       `expr:"title" json:"title"`                 // "Multi-stage incident on one endpoint"
-	Description   string       `expr:"description" json:"description"`     // what it is about
-	Severity      string       `expr:"severity" json:"severity"`           // as of an alert
-	SeverityID    int          `expr:"severity_id" json:"severity_id"`     // as of an alert
-	Status        string       `expr:"status" json:"status"`               // New, In Progress, On Hold, Resolved, Closed
-	StatusID      int          `expr:"status_id" json:"status_id"`         // 1, 2, 3, 4, 5
-	StatusDetail  string       `expr:"status_detail" json:"status_detail"` // the reason for closing: "SuspiciousActivity"
-	Verdict       string       `expr:"verdict" json:"verdict"`             // as of an alert
-	VerdictID     int          `expr:"verdict_id" json:"verdict_id"`       // as of an alert
-	Product       string       `expr:"product" json:"product"`             // "Microsoft Sentinel"
-	URL           string       `expr:"url" json:"url"`                     // the incident in its product's portal
-	Tenant        string       `expr:"tenant" json:"tenant"`               // "11111111-2222-4333-8444-555555555555"
-	Created       time.Time    `expr:"created" json:"created"`
-	Updated       time.Time    `expr:"updated" json:"updated"`
-	FirstActivity time.Time    `expr:"first_activity" json:"first_activity"`
-	LastActivity  time.Time    `expr:"last_activity" json:"last_activity"`
-	AssignedTo    string       `expr:"assigned_to" json:"assigned_to"`     // a person or a group; empty for nobody
-	Techniques    []string     `expr:"techniques" json:"techniques"`       // ["T1059.001"]
-	Tactics       []string     `expr:"tactics" json:"tactics"`             // ["Execution"]
-	AlertIDs      []string     `expr:"alert_ids" json:"alert_ids"`         // of the alerts that it has
-	AlertCount    int          `expr:"alert_count" json:"alert_count"`     // how many it has, even if their ids are not known
-	Products      []string     `expr:"products" json:"products"`           // of its alerts: ["Microsoft Defender XDR"]
-	IPs           []string     `expr:"ips" json:"ips"`                     // as of an alert
-	Domains       []string     `expr:"domains" json:"domains"`             // as of an alert
-	URLs          []string     `expr:"urls" json:"urls"`                   // as of an alert
-	Hashes        []string     `expr:"hashes" json:"hashes"`               // as of an alert
-	Mails         []string     `expr:"mails" json:"mails"`                 // as of an alert
-	Observables   []Observable `expr:"observables" json:"observables"`     // everything worth looking up
-	Labels        []string     `expr:"labels" json:"labels"`               // ["vip"]
-	Comment       string       `expr:"comment" json:"comment"`             // the newest
-	Comments      []string     `expr:"comments" json:"comments"`           // all, in the source's order
-	RedirectedTo  string       `expr:"redirected_to" json:"redirected_to"` // id of the incident that this one was merged into; else empty
+	ID            string       `expr:"id" json:"id"`                         // in its source: "28282", or a GUID
+	Title         string       `expr:"title" json:"title"`                   // "Multi-stage incident on one endpoint"
+	Description   string       `expr:"description" json:"description"`       // what it is about
+	Severity      string       `expr:"severity" json:"severity"`             // as of an alert
+	SeverityID    int          `expr:"severity_id" json:"severity_id"`       // as of an alert
+	Status        string       `expr:"status" json:"status"`                 // New, In Progress, On Hold, Resolved, Closed
+	StatusID      int          `expr:"status_id" json:"status_id"`           // 1, 2, 3, 4, 5
+	StatusDetail  string       `expr:"status_detail" json:"status_detail"`   // the reason for closing: "SuspiciousActivity"
+	Verdict       string       `expr:"verdict" json:"verdict"`               // as of an alert
+	VerdictID     int          `expr:"verdict_id" json:"verdict_id"`         // as of an alert
+	Product       string       `expr:"product" json:"product"`               // "Microsoft Sentinel"
+	URL           string       `expr:"url" json:"url"`                       // the incident in its product's portal
+	Tenant        string       `expr:"tenant" json:"tenant"`                 // "11111111-2222-4333-8444-555555555555"
+	Created       time.Time    `expr:"created" json:"created"`               // when it was made: 2026-03-04T05:06:08.123Z
+	Updated       time.Time    `expr:"updated" json:"updated"`               // when it last changed: 2026-03-04T06:00:00.5Z
+	FirstActivity time.Time    `expr:"first_activity" json:"first_activity"` // when what it is about began: 2026-03-04T04:59:07Z
+	LastActivity  time.Time    `expr:"last_activity" json:"last_activity"`   // when what it is about was last seen: 2026-03-04T05:00:00Z
+	AssignedTo    string       `expr:"assigned_to" json:"assigned_to"`       // a person or a group; empty for nobody
+	Techniques    []string     `expr:"techniques" json:"techniques"`         // ["T1059.001"]
+	Tactics       []string     `expr:"tactics" json:"tactics"`               // ["Execution"]
+	AlertIDs      []string     `expr:"alert_ids" json:"alert_ids"`           // of the alerts that it has
+	AlertCount    int          `expr:"alert_count" json:"alert_count"`       // how many it has, even if their ids are not known
+	Products      []string     `expr:"products" json:"products"`             // of its alerts: ["Microsoft Defender XDR"]
+	IPs           []string     `expr:"ips" json:"ips"`                       // as of an alert
+	Domains       []string     `expr:"domains" json:"domains"`               // as of an alert
+	URLs          []string     `expr:"urls" json:"urls"`                     // as of an alert
+	Hashes        []string     `expr:"hashes" json:"hashes"`                 // as of an alert
+	Mails         []string     `expr:"mails" json:"mails"`                   // as of an alert
+	Observables   []Observable `expr:"observables" json:"observables"`       // everything worth looking up
+	Labels        []string     `expr:"labels" json:"labels"`                 // ["vip"]
+	Comment       string       `expr:"comment" json:"comment"`               // the newest
+	Comments      []string     `expr:"comments" json:"comments"`             // all, in the source's order
+	RedirectedTo  string       `expr:"redirected_to" json:"redirected_to"`   // id of the incident that this one was merged into; else empty
 }
 
 // Case is a case of a case manager, as its own trigger brings it, made flat.
@@ -152,8 +152,8 @@ type Case struct {
 	OriginID   string    `expr:"origin_id" json:"origin_id"`     // in its source: "da638551234567890123_-123456", "28282"
 	Key        string    `expr:"key" json:"key"`                 // the key that it was made with, when known
 	Labels     []string  `expr:"labels" json:"labels"`           // ["casewire", "vip"]
-	Created    time.Time `expr:"created" json:"created"`
-	Updated    time.Time `expr:"updated" json:"updated"`
+	Created    time.Time `expr:"created" json:"created"`         // when it was made: 2026-03-04T05:06:08.123Z
+	Updated    time.Time `expr:"updated" json:"updated"`         // when it last changed: 2026-03-04T06:00:00.5Z
 }
 
 // Observable is a value worth looking up.

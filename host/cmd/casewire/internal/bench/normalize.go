@@ -13,7 +13,8 @@ import (
 // normalizeRuns are timed one by one, in rounds; the median of the rounds counts.
 const normalizeRounds, normalizeRuns = 21, 100
 
-// normalizeAlert measures what it costs to make an event of an alert of Microsoft Graph of 5 KB.
+// normalizeAlert measures what it costs to make an event of an alert of Microsoft Graph of 5 KB: processor time, the
+// collector's included, so that whoever else is at work on the machine does not count.
 func normalizeAlert(ctx context.Context) ([]figure, error) {
 	raw, err := benchAlert()
 	if err != nil {
@@ -25,7 +26,10 @@ func normalizeAlert(ctx context.Context) ([]figure, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		begin := time.Now()
+		begin, err := processorTime()
+		if err != nil {
+			return nil, err
+		}
 		for range normalizeRuns {
 			ev, err := sentinel.Normalize(raw, sentinel.NormalizeOptions{})
 			if err != nil {
@@ -33,11 +37,15 @@ func normalizeAlert(ctx context.Context) ([]figure, error) {
 			}
 			size = len(ev.Data)
 		}
-		times = append(times, time.Since(begin)/normalizeRuns)
+		end, err := processorTime()
+		if err != nil {
+			return nil, err
+		}
+		times = append(times, (end-begin)/normalizeRuns)
 	}
 	slices.Sort(times)
 	median := float64(times[len(times)/2].Nanoseconds()) / 1000
-	note := fmt.Sprintf("alert of %d bytes, event of %d; best round %v", len(raw), size, times[0].Round(time.Microsecond))
+	note := fmt.Sprintf("alert of %d bytes, event of %d; processor time, best round %v", len(raw), size, times[0].Round(time.Microsecond))
 	return []figure{atMost("normalize_alert_us", median, "µs", 150, note)}, nil
 }
 
