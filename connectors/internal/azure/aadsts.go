@@ -245,7 +245,7 @@ func (e *teller) reason(status, code int, r *refusal) string {
 	case "bad_verification_code":
 		return "the device code is not known; begin anew: " + e.login
 	}
-	if e.login != "" && (again[code] || r.Error == "invalid_grant" || r.Error == "interaction_required") {
+	if e.login != "" && !passing[code] && (again[code] || r.Error == "invalid_grant" || r.Error == "interaction_required") {
 		why := cmp.Or(personal[code], remedies[code], firstSentence(r.Description), r.Error)
 		if code != 0 && !strings.HasPrefix(why, "AADSTS") {
 			why = fmt.Sprintf("AADSTS%d: %s", code, why)

@@ -130,6 +130,8 @@ func (p *person) beginDevice(ctx context.Context, scope string) (BeginOutput, er
 		ExpiresIn  int    `json:"expires_in"`
 		Interval   int    `json:"interval"`
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if err := p.exchange(ctx, "devicecode", scope, url.Values{"scope": {scope + openIDScopes}}, &a); err != nil {
 		return BeginOutput{}, err
 	}
@@ -168,6 +170,8 @@ func (t *Tokens) finish(ctx context.Context, in FinishInput) (FinishOutput, erro
 		form.Set("redirect_uri", s.Redirect)
 		form.Set("code_verifier", s.Verifier)
 	}
+	p.mu.Lock() // a refresh that is under way ends first
+	defer p.mu.Unlock()
 	a, err := p.post(ctx, "token", s.Scope, form)
 	if wait, pending := stillPending(err); pending && s.Device != "" {
 		return FinishOutput{Wait: s.Wait + wait}, nil
@@ -178,8 +182,6 @@ func (t *Tokens) finish(ctx context.Context, in FinishInput) (FinishOutput, erro
 	if a.RefreshToken == "" {
 		return FinishOutput{}, sdk.Auth("Entra ID at %s gave no refresh token: the app needs the delegated permission offline_access", p.where())
 	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.state = signedIn{Authority: p.authorityName(), Tenant: p.cred.TenantID, Client: p.cred.ClientID, Account: accountOf(a.IDToken), SignedIn: time.Now().UTC()}
 	if _, err := p.keep(a); err != nil {
 		return FinishOutput{}, err

@@ -394,3 +394,54 @@ func FuzzChallenge(f *testing.F) {
 		}
 	})
 }
+
+// A machine whose clock is wrong signs assertions that do not hold, and is told so.
+func TestClockSkew(t *testing.T) {
+	t.Parallel()
+	pair := newChain(t, time.Now().Add(48*time.Hour))
+	_, srv := fake(t, func(o *azurefake.Options) {
+		o.Apps[0].Certificates = [][]byte{pair.leaf.Raw}
+		o.Now = func() time.Time { return time.Now().Add(time.Hour) }
+	})
+	c := bySecret(srv.URL)
+	c.ClientSecret, c.Certificate = sdk.Secret{}, plugin.NewSecret(string(pair.pem(t)))
+	_, err := tokens(t, c).Token(t.Context(), graph)
+	if e := asError(t, err); e.Reason != "AADSTS700024" || !strings.Contains(e.Message, "check this machine's clock") {
+		t.Errorf("got %v", e)
+	}
+}
+
+func TestAuthorityOfEachCloud(t *testing.T) {
+	t.Parallel()
+	for cloud, want := range map[string]string{
+		"": "https://login.microsoftonline.com/", "public": "https://login.microsoftonline.com/", "us_gov": "https://login.microsoftonline.us/",
+		"us_dod": "https://login.microsoftonline.us/", "china": "https://login.partner.microsoftonline.cn/",
+	} {
+		c := bySecret("")
+		c.Cloud = cloud
+		if got := tokens(t, c).source.(*entra).authority; got != want+tenant {
+			t.Errorf("%s: an app goes to %s", cloud, got)
+		}
+		c.SignIn = "user"
+		if got := tokens(t, c).source.(*person).base; got != want+tenant {
+			t.Errorf("%s: a person goes to %s", cloud, got)
+		}
+	}
+}
+
+func TestIdentityRequests(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		m    Identity
+		want string
+	}{
+		"imds":        {Identity{ClientID: "c"}, "http://169.254.169.254/metadata/identity/oauth2/token?api-version=2018-02-01&client_id=c&resource=https%3A%2F%2Fgraph.microsoft.com"},
+		"arc":         {Identity{Source: fromArc}, "http://localhost:40342/metadata/identity/oauth2/token?api-version=2020-06-01&resource=https%3A%2F%2Fgraph.microsoft.com"},
+		"app service": {Identity{Endpoint: plugin.NewSecret("http://127.0.0.1:41/msi/token/?a=b"), Header: plugin.NewSecret("h"), ResourceID: "/r"}, "http://127.0.0.1:41/msi/token/?a=b&api-version=2019-08-01&mi_res_id=%2Fr&resource=https%3A%2F%2Fgraph.microsoft.com"},
+	} {
+		req, err := newIdentity(tc.m).request(t.Context(), graph)
+		if err != nil || req.URL.String() != tc.want {
+			t.Errorf("%s: got %v, %v", name, req.URL, err)
+		}
+	}
+}
