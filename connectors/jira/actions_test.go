@@ -191,7 +191,8 @@ func TestTransitionByNameOrMeaning(t *testing.T) {
 	fake, h := fakeJira(t, jirafake.Options{
 		Statuses: []jirafake.Status{{ID: "1", Name: "Offen", Category: "new"}, {ID: "2", Name: "In Arbeit", Category: "indeterminate"}, {ID: "3", Name: "Erledigt", Category: "done"}},
 		Transitions: []jirafake.Transition{
-			{ID: "11", Name: "Start", To: "In Arbeit"}, {ID: "12", Name: "Zurück", To: "Offen"},
+			{ID: "11", Name: "Start", To: "In Arbeit"},
+			{ID: "12", Name: "Zurück", To: "Offen"},
 			{ID: "13", Name: "Fertig", To: "Erledigt", RequiresResolution: true, Fields: []jirafake.Field{
 				{ID: "customfield_1", Name: "Root cause", Type: "option", Options: []string{"Phishing", "Malware"}, Required: true},
 			}},
@@ -352,8 +353,11 @@ func TestLinksAreMadeOnce(t *testing.T) {
 		from, to, kind string
 		made           bool
 	}{
-		{"SOC-1", "SOC-2", "Duplicate", false}, {"10000", "10001", "duplicate", false}, {"SOC-2", "SOC-1", "Duplicate", true},
-		{"SOC-1", "SOC-2", "Relates", true}, {"SOC-2", "SOC-1", "Relates", false},
+		{"SOC-1", "SOC-2", "Duplicate", false},
+		{"10000", "10001", "duplicate", false},
+		{"SOC-2", "SOC-1", "Duplicate", true},
+		{"SOC-1", "SOC-2", "Relates", true},
+		{"SOC-2", "SOC-1", "Relates", false},
 	} {
 		if got, err := link(tt.from, tt.to, tt.kind); err != nil || got.Created != tt.made {
 			t.Errorf("%+v: %+v, %v", tt, got, err)

@@ -3,6 +3,7 @@ package jira
 import (
 	"encoding/json"
 	"html"
+	"slices"
 	"strings"
 	"unicode/utf8"
 )
@@ -69,7 +70,7 @@ func adf(src string, limit int, head []*node, note, tail string, blocks func([]s
 	src = strings.Map(dropInvisible, strings.ReplaceAll(src, "\r", "\n"))
 	whole := src
 	for {
-		content := append(head[:len(head):len(head)], blocks(strings.Split(strings.TrimRight(src, " \t\n"), "\n"))...)
+		content := slices.Concat(head, blocks(strings.Split(strings.TrimRight(src, " \t\n"), "\n")))
 		if len(src) < len(whole) {
 			content = append(content, paragraph(textNode(note, adfMark{Type: "em"})))
 		}
@@ -355,6 +356,6 @@ func anchorNode(label, target string, marks []adfMark) []*node {
 	if label == "" {
 		label = target
 	}
-	safe, _ := appendURL(nil, target)
+	safe := appendURL(nil, target)
 	return textNode(label, append(append([]adfMark{}, marks...), adfMark{Type: "link", Attrs: map[string]string{"href": string(safe)}})...)
 }

@@ -169,6 +169,9 @@ func (c *Client) caseEvent(s *site, is *snapshot) (sdk.Event, error) {
 	statusID := incidentStatus(category)
 	data.Time, data.Message, data.StatusID, data.Status = at.UnixMilli(), title, &statusID, ocsf.StatusName(ocsf.ClassIncidentFinding, statusID)
 	data.SeverityID, data.Severity, data.StatusCode, data.StatusDetail = severityID, severity, status.Name, resolution
+	if category == categoryDone && resolution != "" {
+		data.StatusCode = resolution // what people chose when they closed it says more than Done
+	}
 	if severity == "" {
 		data.Severity = ocsf.SeverityName(severityID)
 	}

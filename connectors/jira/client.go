@@ -76,9 +76,11 @@ func (c *Client) do(ctx context.Context, r *request, out any) error {
 // once sends r through go-jira's client and decodes the answer into out unless out is nil. Go-jira's own error handling is
 // left aside: it drops the status, misreads half of Jira's error bodies and leaves answers unread.
 func (c *Client) once(ctx context.Context, r *request, out any) error {
-	if err := c.pace.turn(ctx, r); err != nil {
+	answered, err := c.pace.turn(ctx, r)
+	if err != nil {
 		return err
 	}
+	defer answered()
 	req, err := c.build(ctx, r)
 	if err != nil {
 		return sdk.Invalid("", "%s: the request cannot be built: %w", r.what(), err)

@@ -3,6 +3,7 @@ package jira
 import (
 	"context"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -30,7 +31,29 @@ type pacer struct {
 
 type issuePace struct {
 	until  time.Time
-	writes []time.Time // of the last 30 seconds, oldest first
+	writes []*writeTime // of the last 30 seconds
+}
+
+// writeTime is when a write was answered. Jira counted it some time before that; as long as it is under way, that is now.
+type writeTime struct{ at time.Time }
+
+// within counts the writes of the last window, and says when the one ends that stands in the way of the next.
+func (is *issuePace) within(now time.Time, window time.Duration, limit int) (wait time.Duration) {
+	var at []time.Time
+	for _, w := range is.writes {
+		t := w.at
+		if t.IsZero() {
+			t = now
+		}
+		if now.Sub(t) < window {
+			at = append(at, t)
+		}
+	}
+	if len(at) < limit {
+		return 0
+	}
+	slices.SortFunc(at, time.Time.Compare)
+	return at[len(at)-limit].Add(window).Sub(now)
 }
 
 // parts names the operation of a request, and the issue that it writes to, if it does.
@@ -56,68 +79,77 @@ func (r *request) parts() (op, issue string) {
 	return r.method + " " + strings.Join(seg, "/"), issue
 }
 
-// turn waits until the request may go, or says when it may.
-func (p *pacer) turn(ctx context.Context, r *request) error {
+// maxHeed is the longest pause that is taken at its word; quotas are by the hour.
+const maxHeed = time.Hour
+
+// turn waits until the request may go, or says when it may. Answered is to be called when its answer is there.
+func (p *pacer) turn(ctx context.Context, r *request) (answered func(), err error) {
 	op, issue := r.parts()
 	for {
-		wait, why := p.take(op, issue, time.Now())
+		w, wait, why := p.take(op, issue, time.Now())
 		if wait <= 0 {
-			return nil
+			return func() { p.answered(w) }, nil
 		}
 		if end, ok := ctx.Deadline(); wait > maxPause || ok && time.Until(end) < wait {
-			return sdk.Throttled(wait, "%s: not sent: %s", r.what(), why)
+			return nil, sdk.Throttled(wait, "%s: not sent: %s", r.what(), why)
 		}
 		t := time.NewTimer(wait)
 		select {
 		case <-t.C:
 		case <-ctx.Done():
 			t.Stop()
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	}
 }
 
+func (p *pacer) answered(w *writeTime) {
+	if w != nil {
+		p.mu.Lock()
+		w.at = time.Now()
+		p.mu.Unlock()
+	}
+}
+
 // take records the request, or says how long it has to wait and why.
-func (p *pacer) take(op, issue string, now time.Time) (time.Duration, string) {
+func (p *pacer) take(op, issue string, now time.Time) (w *writeTime, wait time.Duration, why string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if wait := p.all.Sub(now); wait > 0 {
-		return wait, "Jira has asked for a pause of all requests"
+		return nil, wait, "Jira has asked for a pause of all requests"
 	}
 	if wait := p.ops[op].Sub(now); wait > 0 {
-		return wait, "Jira has asked for a pause of this operation"
+		return nil, wait, "Jira has asked for a pause of this operation"
 	}
 	if issue == "" {
-		return 0, ""
+		return nil, 0, ""
 	}
 	is := p.issues[issue]
 	if is == nil {
 		is = p.pace(issue, now)
 	}
 	if wait := is.until.Sub(now); wait > 0 {
-		return wait, "Jira has asked for a pause of writes to this issue"
+		return nil, wait, "Jira has asked for a pause of writes to this issue"
 	}
-	for len(is.writes) > 0 && now.Sub(is.writes[0]) >= slowWindow {
-		is.writes = is.writes[1:]
-	}
-	n := len(is.writes)
-	if n >= slowWrites {
-		return is.writes[n-slowWrites].Add(slowWindow).Sub(now), "100 writes to this issue in 30 s is what Jira allows"
-	}
-	if n >= burstWrites {
-		if wait := is.writes[n-burstWrites].Add(burstWindow).Sub(now); wait > 0 {
-			return wait, "20 writes to this issue in 2 s is what Jira allows"
+	is.writes = slices.DeleteFunc(is.writes, func(w *writeTime) bool { return !w.at.IsZero() && now.Sub(w.at) >= slowWindow })
+	if len(is.writes) >= burstWrites {
+		if wait := is.within(now, slowWindow, slowWrites); wait > 0 {
+			return nil, wait, "100 writes to this issue in 30 s is what Jira allows"
+		}
+		if wait := is.within(now, burstWindow, burstWrites); wait > 0 {
+			return nil, wait, "20 writes to this issue in 2 s is what Jira allows"
 		}
 	}
-	is.writes = append(is.writes, now)
-	return 0, ""
+	w = &writeTime{}
+	is.writes = append(is.writes, w)
+	return w, 0, ""
 }
 
 // pace begins to count an issue's writes; the caller holds the lock. Issues at rest are forgotten when there are many.
 func (p *pacer) pace(issue string, now time.Time) *issuePace {
 	if len(p.issues) > 4096 {
 		for ref, is := range p.issues {
-			if n := len(is.writes); is.until.Before(now) && (n == 0 || now.Sub(is.writes[n-1]) > slowWindow) {
+			if is.until.Before(now) && is.within(now, slowWindow, 1) <= 0 {
 				delete(p.issues, ref)
 			}
 		}
@@ -135,7 +167,7 @@ func (p *pacer) heed(r *request, status int, h http.Header, cloud bool) {
 	if status != http.StatusTooManyRequests && status != http.StatusServiceUnavailable {
 		return
 	}
-	wait := retryAfter(h)
+	wait := min(retryAfter(h), maxHeed)
 	if wait <= 0 {
 		return
 	}

@@ -34,7 +34,7 @@ func (t *richText) wiki() string {
 func (t *richText) markup() (out string, cut bool) {
 	head, tail := "", ""
 	if t.link != "" {
-		link, _ := appendURL([]byte("[Open the alert|"), t.link)
+		link := appendURL([]byte("[Open the alert|"), t.link)
 		head = string(link) + "]\n\n"
 	}
 	if t.ref != "" {

@@ -198,7 +198,7 @@ func (p *inline) anchor(label, target string) {
 	if label != "" && label != target {
 		p.dst = append(appendLabel(p.dst, label), '|')
 	}
-	p.dst, _ = appendURL(p.dst, target)
+	p.dst = appendURL(p.dst, target)
 	p.dst = append(p.dst, ']')
 	p.lineStart = false
 }

@@ -101,11 +101,10 @@ func blockPrefix(s string) int {
 func word(r rune) bool  { return unicode.IsLetter(r) || unicode.IsDigit(r) }
 func space(r rune) bool { return r == 0 || unicode.IsSpace(r) }
 
-// appendURL appends u, or what makes it safe inside [text|u]. False means that the scheme is none that a case should
-// link to, and nothing was appended.
-func appendURL(dst []byte, u string) ([]byte, bool) {
+// appendURL appends u, or what makes it safe inside [text|u]; nothing if it is not linkable.
+func appendURL(dst []byte, u string) []byte {
 	if !linkable(u) {
-		return dst, false
+		return dst
 	}
 	for i := range len(u) {
 		switch c := u[i]; {
@@ -116,7 +115,7 @@ func appendURL(dst []byte, u string) ([]byte, bool) {
 			dst = append(dst, c)
 		}
 	}
-	return dst, true
+	return dst
 }
 
 // linkable allows web and mail addresses only: no javascript:, file: or data:.

@@ -2,6 +2,7 @@ package jirafake
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -64,7 +65,7 @@ func (n *adfNode) check(b *strings.Builder) error {
 	case !known:
 		return fmt.Errorf("node %q is unknown", n.Type)
 	case n.Type == "text" && (n.Text == nil || *n.Text == ""):
-		return fmt.Errorf("a text is empty")
+		return errors.New("a text is empty")
 	case n.Type != "text" && n.Text != nil:
 		return fmt.Errorf("%s has a text", n.Type)
 	case n.Type != "text" && len(n.Marks) > 0:
@@ -90,7 +91,7 @@ func (n *adfNode) check(b *strings.Builder) error {
 		}
 	}
 	if seen["code"] && len(n.Marks) > 1 && !(len(n.Marks) == 2 && seen["link"]) {
-		return fmt.Errorf("code together with other marks")
+		return errors.New("code together with other marks")
 	}
 	if n.Text != nil {
 		b.WriteString(*n.Text)
@@ -100,7 +101,7 @@ func (n *adfNode) check(b *strings.Builder) error {
 			return fmt.Errorf("%s stands in %s", c.Type, n.Type)
 		}
 		if n.Type == "codeBlock" && len(c.Marks) > 0 {
-			return fmt.Errorf("marks in a codeBlock")
+			return errors.New("marks in a codeBlock")
 		}
 		if err := c.check(b); err != nil {
 			return err
