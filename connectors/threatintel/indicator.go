@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -49,6 +50,9 @@ func stixID(tenant, source, kind, value string) string {
 	name := strings.Join([]string{strings.ToLower(tenant), kind, value, source}, "\x00")
 	return "indicator--" + uuid.NewSHA1(namespace, []byte(name)).String()
 }
+
+// spaced is what "evil [.] net" leaves when its brackets are gone.
+var spaced = regexp.MustCompile(`[ \t]+([.@])[ \t]+`)
 
 // canonical brings a value into the one form in which it is compared.
 func canonical(kind, value string) (string, bool) {
@@ -193,7 +197,7 @@ func (w *workshop) value(i *indicator, d *feed.Draft) string {
 		}
 	} else {
 		if !d.Exact {
-			value = strings.TrimSpace(ioc.Refang(value))
+			value = strings.TrimSpace(spaced.ReplaceAllString(ioc.Refang(value), "$1"))
 		}
 		if t := strings.TrimSpace(d.Type); t != "" {
 			if kind = typeWords[fold(t)]; kind == "" {

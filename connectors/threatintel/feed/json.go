@@ -163,6 +163,9 @@ func fromObject(o map[string]any) Draft {
 			}
 			continue
 		}
+		if d.Exact && name == "tag" {
+			continue // of an observable it tells its type more closely
+		}
 		if f == fieldTyped && (d.Value != "" || o["value"] != nil) {
 			continue
 		}
