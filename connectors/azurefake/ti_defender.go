@@ -77,7 +77,7 @@ func (s *Server) defender(h func(*fakekit.Call, *App) fakekit.Reply) fakekit.Han
 	}
 }
 
-// active counts indicators that have not expired. The caller holds the lock.
+// activeLocked counts indicators that have not expired. The caller holds the lock.
 func (s *Server) activeLocked() int {
 	n := 0
 	for _, r := range s.ti.mde {
@@ -134,8 +134,8 @@ func (r *mdeRecord) shown() object {
 	return o
 }
 
-// takeMDE creates or updates by value; the text is why not.
-func (s *Server) takeMDE(o object) (*mdeRecord, string) {
+// takeMDE creates or updates by value; the text is why not. Active is the number of active indicators, kept up to date.
+func (s *Server) takeMDE(o object, active *int) (*mdeRecord, string) {
 	text := func(name string) string {
 		t, _ := o[name].(string)
 		return t
@@ -179,8 +179,12 @@ func (s *Server) takeMDE(o object) (*mdeRecord, string) {
 		if limit == 0 {
 			limit = mdeActiveMax
 		}
-		if (until.IsZero() || until.After(s.opt.Now())) && s.activeLocked() >= limit {
+		alive := until.IsZero() || until.After(s.opt.Now())
+		if alive && *active >= limit {
 			return nil, "Max capacity of active indicators was reached: " + strconv.Itoa(limit) + "."
+		}
+		if alive {
+			*active++
 		}
 		s.ti.nextID++
 		r = &mdeRecord{id: s.ti.nextID}
@@ -204,7 +208,8 @@ func (s *Server) createMDE(c *fakekit.Call, app *App) fakekit.Reply {
 	}
 	s.ti.mu.Lock()
 	defer s.ti.mu.Unlock()
-	r, why := s.takeMDE(o)
+	active := s.activeLocked()
+	r, why := s.takeMDE(o, &active)
 	if r == nil {
 		return defenderError(http.StatusBadRequest, "BadRequest", why)
 	}
@@ -228,9 +233,9 @@ func (s *Server) importMDE(c *fakekit.Call, app *App) fakekit.Reply {
 	s.ti.mu.Lock()
 	defer s.ti.mu.Unlock()
 	s.ti.ledger.Imports++
-	out := []object{}
+	out, active := []object{}, s.activeLocked()
 	for _, o := range in.Indicators {
-		r, why := s.takeMDE(o)
+		r, why := s.takeMDE(o, &active)
 		if r == nil {
 			s.ti.ledger.DefenderFailed++
 			out = append(out, object{"id": nil, "indicator": o["indicatorValue"], "isFailed": true, "failureReason": why})
