@@ -154,6 +154,10 @@ func TestIndicatorsKilled(t *testing.T) {
 	if led.Objects != n-bad || led.Created != n-bad || led.Updated != 0 || led.Rejected != 0 {
 		t.Errorf("the fake: %d objects, %d created, %d updated, %d the same, %d rejected", led.Objects, led.Created, led.Updated, led.Same, led.Rejected)
 	}
+	// Only what was under way when it was killed, or what lost its answer, was sent again.
+	if led.Same > 2500 || led.Uploads > 495+25 {
+		t.Errorf("%d versions were sent twice, in %d uploads: it did not go on where it was", led.Same, led.Uploads)
+	}
 	for id, versions := range led.ByObject {
 		if versions != 1 {
 			t.Fatalf("%s has %d versions", id, versions)
@@ -174,4 +178,148 @@ func TestIndicatorsKilled(t *testing.T) {
 	if again.Unchanged != n-bad || again.Rejected != bad || again.Requests != 0 || after.Uploads != led.Uploads || after.Updated != 0 {
 		t.Errorf("a second run: %+v requests %d; uploads %d, then %d", again.Unchanged, again.Requests, led.Uploads, after.Uploads)
 	}
+}
+
+// runCasewire runs casewire to its end.
+func runCasewire(t *testing.T, stdin string, args ...string) (code int, stdout, stderr string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "casewire", args...)
+	var out, errs bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = strings.NewReader(stdin), &out, &errs
+	err := cmd.Run()
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		code = e.ExitCode()
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	return code, out.String(), errs.String()
+}
+
+// TestIndicatorsCommand is what people see of it.
+func TestIndicatorsCommand(t *testing.T) {
+	t.Parallel()
+	if testing.Short() {
+		t.Skip("it starts processes")
+	}
+	w, dir := intelWorld(t)
+	config := filepath.Join(dir, "casewire.yaml")
+	submit := func(stdin string, args ...string) (int, string, string) {
+		t.Helper()
+		return runCasewire(t, stdin, append([]string{"indicators", "submit", "-c", config}, args...)...)
+	}
+	has := func(what, text string, want ...string) {
+		t.Helper()
+		for _, s := range want {
+			if !strings.Contains(text, s) {
+				t.Errorf("%s: %q is not in\n%s", what, s, text)
+			}
+		}
+	}
+	const list = "hxxp://bad[.]evil-one[.]net/a\n5[.]45[.]207[.]1\n10.0.0.1\n5.45.207.1\n"
+
+	code, out, _ := submit(list, "-", "--dry-run")
+	if code != 1 || w.Azure.TI().Uploads != 0 {
+		t.Errorf("dry run: exit code %d, %d uploads", code, w.Azure.TI().Uploads)
+	}
+	has("dry run", out, "-: 4 indicators (list), connection intel", "2  would be submitted", "1  duplicates", "1  rejected", `line 3: "10.0.0.1" is a private`)
+	if _, err := os.Stat(filepath.Join(dir, "casewire.db.indicators")); err == nil {
+		t.Error("a dry run leaves something behind")
+	}
+
+	report := filepath.Join(dir, "r.csv")
+	code, out, _ = submit(list, "-", "--tlp", "amber+strict", "--expires", "10d", "--label", "case-9", "--report", report)
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	has("submit", out, "2  accepted, in 1 request", "0  unchanged", "1  rejected")
+	b, err := os.ReadFile(report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	has("report", string(b), "line 1,http://bad.evil-one.net/a,url,accepted,", "line 4,5.45.207.1,ip,duplicate,the same value as line 2")
+	if led := w.Azure.TI(); led.Objects != 2 || led.Uploads != 1 {
+		t.Errorf("%+v", led)
+	}
+	id := w.Azure.STIXIDs(w.Azure.Workspace())[0]
+	if o := w.Azure.STIX(w.Azure.Workspace(), id); fmt.Sprint(o["labels"]) != "[case-9]" || fmt.Sprint(o["object_marking_refs"]) != "[marking-definition--939a9414-2ddd-4d32-a0cd-375ea402b003]" {
+		t.Errorf("%v", o)
+	}
+
+	// Another document with the same in it: only what is new is sent.
+	other := `[{"value":"evil-two.net","confidence":80},{"value":"5.45.207.1","tlp":"AMBER+STRICT","tags":["case-9"],"expires":""}]`
+	code, out, _ = submit(other, "-", "--tlp", "amber+strict", "--expires", "10d", "--label", "case-9")
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	has("another document", out, "1  accepted, in 1 request", "1  unchanged", "0  rejected")
+	if led := w.Azure.TI(); led.Updated != 0 || led.Objects != 3 {
+		t.Errorf("%+v", led)
+	}
+	code, out, _ = submit(other, "-", "--again", "--tlp", "amber+strict", "--expires", "10d", "--label", "case-9")
+	has("again", out, "2  accepted, in 1 request")
+	if led := w.Azure.TI(); code != 0 || led.Objects != 3 {
+		t.Errorf("again: exit code %d, %+v", code, led)
+	}
+
+	for _, c := range []struct {
+		stdin string
+		args  []string
+		code  int
+		want  string
+	}{
+		{`{"indicators":["a.net"`, []string{"-"}, 2, "-, read as json: the document ends too early"},
+		{"", []string{"-"}, 2, "there is nothing in it"},
+		{list, []string{"-", "--format", "yaml"}, 2, `--format "yaml" is not one of auto, list, csv, json, stix, misp`},
+		{list, []string{"-", "--expires", "soon"}, 2, "/expires_in"},
+		{list, []string{"-", "--tlp", "blue"}, 2, "unknown TLP marking"},
+		{list, []string{"-", "--confidence", "101"}, 2, "--confidence 101"},
+		{list, []string{"-", "--connection", "nobody"}, 2, `there is no connection "nobody"; of threatintel there are intel`},
+		{list, nil, 2, "takes one file"},
+		{"", []string{filepath.Join(dir, "nowhere.csv")}, 3, "no such file"},
+		{list, []string{"-", "--report", filepath.Join(dir, "no", "dir", "r.csv")}, 3, "the report cannot be written"},
+	} {
+		before := w.Azure.TI().Uploads
+		code, _, errs := submit(c.stdin, c.args...)
+		if code != c.code || !strings.Contains(errs, c.want) || w.Azure.TI().Uploads != before {
+			t.Errorf("%v: exit code %d, %s", c.args, code, errs)
+		}
+	}
+
+	// A vendor that says no: it says how to go on, and goes on when the vendor lets it.
+	if !w.Azure.ExpireSecret(w.Azure.ClientID(), true) {
+		t.Fatal("there is no such app")
+	}
+	code, _, errs := submit("evil-three.net\n", "-")
+	if code != 1 {
+		t.Errorf("exit code %d", code)
+	}
+	has("an expired secret", errs, "7000222", "0 of 1 indicators are done: run the same command again to go on")
+	w.Azure.ExpireSecret(w.Azure.ClientID(), false)
+	if code, out, _ := submit("evil-three.net\n", "-"); code != 0 || !strings.Contains(out, "1  accepted") {
+		t.Errorf("exit code %d, %s", code, out)
+	}
+
+	code, out, _ = runCasewire(t, "", "doctor", "-c", config)
+	if code != 0 {
+		t.Errorf("doctor: exit code %d\n%s", code, out)
+	}
+	has("doctor", out, "intel: permission: upload", "intel: workspace", "intel: quota", "intel: api version")
+
+	if err := os.WriteFile(config, []byte(strings.Replace(read(t, config), `"workspace_id"`, `"target":"graph","workspace_id"`, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errs = submit(list, "-")
+	if code != 2 {
+		t.Errorf("graph: exit code %d", code)
+	}
+	has("graph", errs, "tiIndicators API of Microsoft Graph", "write sentinel")
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
 }
