@@ -213,6 +213,11 @@ func newWorld(t *testing.T, flows ...string) *world {
 			"base_url": jiraURL, "email": "casewire@corp.example", "api_token": "jira-token-0123456789", "project": jirafake.DefaultProject, "issue_type": "Task",
 		}),
 		config("cases", "thehive", map[string]any{"base_url": hiveURL, "api_key": w.hive.APIKey()}),
+		config("intel", "threatintel", map[string]any{
+			"workspace_id": graph.Workspace(), "upload_url": graphURL, "scope": "https://management.azure.com/.default", "credential": map[string]any{
+				"tenant_id": graph.Tenant(), "client_id": graph.ClientID(), "client_secret": graph.ClientSecret(), "authority_url": graphURL,
+			},
+		}),
 		config("logs", "loganalytics", map[string]any{"base_url": graphURL, "workspace": graph.Workspace(), "credential": map[string]any{
 			"tenant_id": graph.Tenant(), "client_id": graph.ClientID(), "client_secret": graph.ClientSecret(), "authority_url": graphURL,
 		}}),
