@@ -37,6 +37,22 @@ var (
 	mdeGrade = []string{"", "Informational", "Low", "Medium", "High"}
 )
 
+// FillDefender adds n active indicators that somebody else made.
+func (s *Server) FillDefender(n int) {
+	s.ti.mu.Lock()
+	defer s.ti.mu.Unlock()
+	if s.ti.mde == nil {
+		s.ti.mde = map[string]*mdeRecord{}
+	}
+	for range n {
+		s.ti.nextID++
+		name := "name" + strconv.Itoa(s.ti.nextID) + ".others.example"
+		s.ti.mde[name] = &mdeRecord{id: s.ti.nextID, object: object{
+			"indicatorValue": name, "indicatorType": "DomainName", "action": "Block", "title": name, "description": "not ours", "application": "Others",
+		}}
+	}
+}
+
 func (s *Server) routeDefender(method string, p []string) (fakekit.Route, string, fakekit.Handler) {
 	switch {
 	case len(p) == 2 && method == http.MethodGet:

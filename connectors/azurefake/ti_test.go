@@ -3,6 +3,7 @@ package azurefake
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -171,9 +172,7 @@ func TestTIResourceManager(t *testing.T) {
 
 func mdeOf(value string, change map[string]any) map[string]any {
 	o := map[string]any{"indicatorValue": value, "indicatorType": "IpAddress", "action": "Audit", "generateAlert": true, "title": "t", "description": "d"}
-	for k, v := range change {
-		o[k] = v
-	}
+	maps.Copy(o, change)
 	return o
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -316,9 +317,7 @@ func (c *Client) changeDefender(ctx context.Context, all []*chosen, out *ChangeO
 		if err != nil {
 			return err
 		}
-		for k, v := range got {
-			answers[k] = v
-		}
+		maps.Copy(answers, got)
 	}
 	for _, x := range all {
 		r := x.result(statusMissing)

@@ -2,7 +2,9 @@ package threatintel
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -143,13 +145,13 @@ func (c *Client) list(ctx context.Context, in ListInput, emit func(Row) error) (
 			err = c.eachARM(ctx, criteria, row)
 		}
 	}
-	if err == errEnough { //nolint:errorlint // it is ours, and nobody wraps it
+	if errors.Is(err, errEnough) {
 		err = nil
 	}
 	return sum, err
 }
 
-var errEnough = fmt.Errorf("that is enough")
+var errEnough = errors.New("that is enough")
 
 func (m *mdeIndicator) row(now time.Time) Row {
 	r := Row{
@@ -248,9 +250,7 @@ func (c *Client) eachARM(ctx context.Context, criteria map[string]any, each func
 		for name, v := range u.Query() {
 			if strings.EqualFold(name, "$skipToken") && len(v) > 0 { // the documented way on: the same query with the token
 				body := map[string]any{"skipToken": v[0]}
-				for k, x := range criteria {
-					body[k] = x
-				}
+				maps.Copy(body, criteria)
 				req := first
 				req.Body = body
 				return req, true, nil

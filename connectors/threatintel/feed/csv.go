@@ -249,7 +249,7 @@ func (d *Draft) set(f field, text string) error {
 			d.KillChain = append(d.KillChain, Phase{KillChain: "mitre-attack", Phase: strings.ToLower(strings.ReplaceAll(p, " ", "-"))})
 		}
 	case fieldReference:
-		for _, u := range strings.Fields(text) {
+		for u := range strings.FieldsSeq(text) {
 			d.References = append(d.References, Reference{Source: "source", URL: u})
 		}
 	case fieldAction:

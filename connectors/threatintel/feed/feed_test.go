@@ -31,8 +31,18 @@ func line(d feed.Draft) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s: %s", d.At, d.Value)
 	for _, x := range []struct{ name, value string }{
-		{"type", d.Type}, {"pattern", d.Pattern}, {"name", d.Name}, {"desc", d.Description}, {"tlp", d.TLP}, {"from", d.ValidFrom}, {"until", d.ValidUntil},
-		{"labels", strings.Join(d.Labels, ",")}, {"threats", strings.Join(d.ThreatTypes, ",")}, {"action", d.Action}, {"severity", d.Severity}, {"problem", d.Problem},
+		{"type", d.Type},
+		{"pattern", d.Pattern},
+		{"name", d.Name},
+		{"desc", d.Description},
+		{"tlp", d.TLP},
+		{"from", d.ValidFrom},
+		{"until", d.ValidUntil},
+		{"labels", strings.Join(d.Labels, ",")},
+		{"threats", strings.Join(d.ThreatTypes, ",")},
+		{"action", d.Action},
+		{"severity", d.Severity},
+		{"problem", d.Problem},
 	} {
 		if x.value != "" {
 			fmt.Fprintf(&b, " %s=%s", x.name, x.value)
@@ -89,23 +99,38 @@ func TestRead(t *testing.T) {
 	}{
 		{"list", "# feed\n\n 5.45.207.1 \nhxxp://bad[.]net/#x\nbad.net # comment\n", "auto", []string{"line 3: 5.45.207.1", "line 4: hxxp://bad[.]net/#x", "line 5: bad.net"}, feed.List},
 		{"list without an end", "bad.net", "list", []string{"line 1: bad.net"}, feed.List},
-		{"csv with a mark", "\ufeffIndicator;Indicator Type;Confidence;TLP;Tags;Valid Until;Title\r\n5.45.207.1;IpAddress;high;amber;a|b;2027-01-01;\"C2; main\"\r\n;domain;;;;;\r\n", "auto",
-			[]string{"line 2: 5.45.207.1 type=IpAddress name=C2; main tlp=amber until=2027-01-01 labels=a,b confidence=85", "line 3:  type=domain problem=has no value"}, feed.CSV},
-		{"csv of columns", "ip,sha256,comment\n5.45.207.1,aa,two in one\n,bb,\n", "auto",
-			[]string{"line 2: 5.45.207.1 type=ip desc=two in one", "line 2: aa type=sha256 desc=two in one", "line 3: bb type=sha256"}, feed.CSV},
+		{
+			"csv with a mark", "\ufeffIndicator;Indicator Type;Confidence;TLP;Tags;Valid Until;Title\r\n5.45.207.1;IpAddress;high;amber;a|b;2027-01-01;\"C2; main\"\r\n;domain;;;;;\r\n", "auto",
+			[]string{"line 2: 5.45.207.1 type=IpAddress name=C2; main tlp=amber until=2027-01-01 labels=a,b confidence=85", "line 3:  type=domain problem=has no value"},
+			feed.CSV,
+		},
+		{
+			"csv of columns", "ip,sha256,comment\n5.45.207.1,aa,two in one\n,bb,\n", "auto",
+			[]string{"line 2: 5.45.207.1 type=ip desc=two in one", "line 2: aa type=sha256 desc=two in one", "line 3: bb type=sha256"},
+			feed.CSV,
+		},
 		{"csv with quotes over lines", "value,description\nbad.net,\"one\ntwo\"\nworse.net,\"a \"\"b\"\"\"\n", "auto", []string{"line 2: bad.net desc=one\ntwo", "line 4: worse.net desc=a \"b\""}, feed.CSV},
-		{"csv with too much", "value,confidence\nbad.net,1,2\nx.net,lots\n", "csv",
-			[]string{"line 2: bad.net problem=has 3 cells, and the header 2", `line 3: x.net problem=column "confidence": confidence "lots" is not a number from 0 to 100, nor low, medium or high`}, feed.CSV},
+		{
+			"csv with too much", "value,confidence\nbad.net,1,2\nx.net,lots\n", "csv",
+			[]string{"line 2: bad.net problem=has 3 cells, and the header 2", `line 3: x.net problem=column "confidence": confidence "lots" is not a number from 0 to 100, nor low, medium or high`},
+			feed.CSV,
+		},
 		{"csv of tabs", "domain\tmitre\tkill chain\nbad.net\tx\tCommand and Control\n", "auto", []string{"line 2: bad.net type=domain phase=mitre-attack/command-and-control"}, feed.CSV},
-		{"json", `{"count":2,"indicators":["bad.net",{"value":"5.45.207.1","type":"IpAddress","confidence":70,"tags":["a","b"],"tlp":"RED"},{"sha256":"aa","expires":"2027-01-01"},7,null,{"a":1}]}`, "auto",
+		{
+			"json", `{"count":2,"indicators":["bad.net",{"value":"5.45.207.1","type":"IpAddress","confidence":70,"tags":["a","b"],"tlp":"RED"},{"sha256":"aa","expires":"2027-01-01"},7,null,{"a":1}]}`, "auto",
 			[]string{
 				"item 1: bad.net", "item 2: 5.45.207.1 type=IpAddress tlp=RED labels=a,b confidence=70", "item 3: aa type=sha256 until=2027-01-01",
 				"item 4:  problem=is neither text nor an object: 7", "item 5:  problem=is null where an indicator was expected",
 				"item 6:  problem=has no value: name it value, indicator, ip, domain, url, sha256 or the like",
-			}, feed.JSON},
+			},
+			feed.JSON,
+		},
 		{"json on lines", "{\"url\":\"http://x.net/\"}\n{\"ip\":\"5.45.207.1\",\"score\":\"12\"}\n", "auto", []string{"item 1: http://x.net/ type=url", "item 2: 5.45.207.1 type=ip confidence=12"}, feed.JSON},
-		{"observables", `[{"type":"IP Address","value":"5.45.207.1","data_type":"ip","tag":"","ioc":true},{"type":"Subnet","value":"5.45.0.0/16","data_type":"other","tag":"cidr"}]`, "json",
-			[]string{"item 1: 5.45.207.1 type=ip exact", "item 2: 5.45.0.0/16 type=Subnet exact"}, feed.JSON},
+		{
+			"observables", `[{"type":"IP Address","value":"5.45.207.1","data_type":"ip","tag":"","ioc":true},{"type":"Subnet","value":"5.45.0.0/16","data_type":"other","tag":"cidr"}]`, "json",
+			[]string{"item 1: 5.45.207.1 type=ip exact", "item 2: 5.45.0.0/16 type=Subnet exact"},
+			feed.JSON,
+		},
 		{"stix", stixDoc, "auto", []string{
 			"object 2:  pattern=[ipv4-addr:value = '5.45.207.1'] name=C2 desc=seen tlp=AMBER from=2026-09-02T06:30:00Z until=2027-09-02T06:30:00Z labels=apt threats=malicious-activity confidence=80 phase=mitre-attack/command-and-control ref=stix:indicator--0d1f9a10-0000-4000-8000-000000000001 exact",
 			"object 3:  pattern=alert tcp any problem=its pattern is written in snort, which Sentinel does not take from us: only STIX patterns ref=stix:indicator--2 exact",

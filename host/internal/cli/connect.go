@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -55,7 +54,10 @@ func Connect(ctx context.Context, app App, path, connection, connector string, s
 		for i := range missing {
 			missing[i].Severity = diag.Error
 		}
-		return nil, cmp.Or(report(stderr, missing, "; nothing was tried"), error(Invalid(fmt.Errorf("a secret of the connection %s is missing", conn.Name))))
+		if err := report(stderr, missing, "; nothing was tried"); err != nil {
+			return nil, err
+		}
+		return nil, Invalid(fmt.Errorf("a secret of the connection %s is missing", conn.Name))
 	}
 	c := &Connected{
 		Connection: conn.Name, Connector: conn.Connector, Store: file.Store.Path, Config: conn.Config, Redact: secrets.Redactor.String,

@@ -5,6 +5,7 @@ package indicators
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -106,10 +107,5 @@ Exit codes: 0 everything was accepted or was there already; 1 some indicators we
 }
 
 func knownFormat(s string) bool {
-	for _, f := range feed.Formats {
-		if s == f {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(feed.Formats, s)
 }
