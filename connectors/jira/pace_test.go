@@ -18,7 +18,7 @@ func write(issue string) *request {
 }
 
 // turn is a request that is answered at once.
-func turn(p *pacer, ctx context.Context, r *request) error { //nolint:revive // the pacer is what the test is about
+func turn(p *pacer, ctx context.Context, r *request) error {
 	answered, err := p.turn(ctx, r)
 	if err == nil {
 		answered()
