@@ -173,11 +173,12 @@ func (s *submission) imports(ctx context.Context, send []int) error {
 	if len(send) == 0 {
 		return nil
 	}
-	inv, err := c.listed(ctx, false)
+	listed, err := c.listed(ctx, false)
 	if err != nil {
 		return err
 	}
-	if send, err = s.room(ctx, inv, send); err != nil {
+	inv := &inventory{at: listed.at, byValue: listed.byValue} // ours to replace; others may be reading the other
+	if err := s.room(ctx, inv, send); err != nil {
 		return err
 	}
 	for part := range slices.Chunk(send, perImport) {
@@ -224,37 +225,35 @@ func (c *Client) note(inv *inventory, took map[string]mdeIndicator) {
 	c.mu.Unlock()
 }
 
-// room refuses beforehand what would not fit into the tenant, and leaves out what is there as it is.
-func (s *submission) room(ctx context.Context, inv *inventory, send []int) ([]int, error) {
+// room refuses beforehand, and in whole, what would not fit into the tenant.
+func (s *submission) room(ctx context.Context, inv *inventory, send []int) error {
 	now := s.c.now()
-	fits := func(inv *inventory) (rest []int, over, active int) {
+	fits := func() (over, active int) {
 		active = inv.count(now)
 		added := 0
 		for _, n := range send {
-			m, there := inv.byValue[strings.ToLower(s.all[n].value)]
-			if !there || !m.active(now) {
+			if m, there := inv.byValue[strings.ToLower(s.all[n].value)]; !there || !m.active(now) {
 				added++
 			}
-			rest = append(rest, n)
 		}
-		return rest, active + added - maxActive, active
+		return active + added - maxActive, active
 	}
-	rest, over, active := fits(inv)
+	over, active := fits()
 	if over > 0 { // is that still so?
 		fresh, err := s.c.listed(ctx, true)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		*inv = *fresh
-		rest, over, active = fits(inv)
+		over, active = fits()
 	}
-	if over > 0 {
-		e := sdk.Invalid("", "Defender for Endpoint keeps at most %d active indicators for a tenant, and this one has %d: %d of these do not fit; delete or expire others (indicators.list, indicators.delete), or submit fewer",
-			maxActive, active, over)
-		e.Code, e.Origin = codes.FailedPrecondition, sdk.OriginDownstream
-		return nil, e
+	if over <= 0 {
+		return nil
 	}
-	return rest, nil
+	e := sdk.Invalid("", "Defender for Endpoint keeps at most %d active indicators for a tenant, and this one has %d: %d of these do not fit; delete or expire others (indicators.list, indicators.delete), or submit fewer",
+		maxActive, active, over)
+	e.Code, e.Origin = codes.FailedPrecondition, sdk.OriginDownstream
+	return e
 }
 
 type importAnswer struct {
