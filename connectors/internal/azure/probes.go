@@ -210,17 +210,17 @@ func (t *Tokens) expiries(ctx context.Context, s *Session, good bool, now time.T
 	return nil
 }
 
-const renewSecret = "make a new secret in the app registration (Certificates & secrets), configure its value, and restart or kill -HUP the host; the old one may stay until then"
+const renewAdvice = "make a new secret in the app registration (Certificates & secrets), configure its value, and restart or kill -HUP the host; the old one may stay until then"
 
 // secretExpiry finds out when the client secret ends: Entra tells an app that may read its own registration; else the
 // configuration says it.
 func (s *Session) secretExpiry(ctx context.Context, c *Credential, ask bool, now time.Time) sdk.Probe {
 	if day, err := time.Parse(time.DateOnly, c.ClientSecretExpires); err == nil {
-		return expiry("client secret", day, now, renewSecret)
+		return expiry("client secret", day, now, renewAdvice)
 	}
 	if ask {
 		if end, ok := s.askSecretExpiry(ctx, c); ok {
-			return expiry("client secret", end, now, renewSecret)
+			return expiry("client secret", end, now, renewAdvice)
 		}
 	}
 	return sdk.Probe{
