@@ -192,34 +192,3 @@ func FuzzBind(f *testing.F) {
 		}
 	})
 }
-
-// FuzzQuote: whatever the value, the literal ends where it should: every quote inside is escaped and no line ends in it.
-func FuzzQuote(f *testing.F) {
-	for _, s := range []string{"", `"`, `\`, `\"`, "\n", "a\x00", "\u2028", "\xff"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, s string) {
-		lit, err := quote(s)
-		if err != nil {
-			if !strings.Contains(s, "\x00") {
-				t.Fatalf("refused %q: %v", s, err)
-			}
-			return
-		}
-		body := lit[1 : len(lit)-1]
-		if lit[0] != '"' || lit[len(lit)-1] != '"' || strings.ContainsAny(body, "\n\r") {
-			t.Fatalf("%q", lit)
-		}
-		for i := 0; i < len(body); i++ {
-			switch body[i] {
-			case '\\':
-				i++
-				if i == len(body) {
-					t.Fatalf("the closing quote of %q is escaped", lit)
-				}
-			case '"':
-				t.Fatalf("%q ends early", lit)
-			}
-		}
-	})
-}

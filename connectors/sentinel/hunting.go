@@ -9,6 +9,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 
+	"github.com/casewire/casewire/connectors/internal/kql"
 	"github.com/casewire/casewire/sdk"
 	"github.com/casewire/casewire/sdk/rest"
 )
@@ -25,9 +26,11 @@ const (
 
 // HuntInput is a hunting query.
 type HuntInput struct {
-	Query    string `json:"query" cw:"required,maxlen=100000" doc:"Query in KQL. It is sent as it is: put no values of alerts into it"`
-	Timespan string `json:"timespan,omitempty" doc:"ISO 8601 duration or interval that the query is limited to; Microsoft's default is 30 days" example:"P7D"`
-	MaxRows  int    `json:"max_rows" default:"10000" cw:"min=1,max=100000" doc:"Most rows to return"`
+	Query string `json:"query" cw:"required,maxlen=100000" doc:"Query in KQL. Parameters are bound by let statements in front of it; never paste values into it"`
+	// Params become KQL literals by their JSON type; {"type": "datetime", "value": "…"} and the like say otherwise.
+	Params   map[string]any `json:"params,omitempty" doc:"Values bound as let statements, as of loganalytics.query" example:"{\"name\":\"powershell.exe\"}"`
+	Timespan string         `json:"timespan,omitempty" doc:"ISO 8601 duration or interval that the query is limited to; Microsoft's default is 30 days" example:"P7D"`
+	MaxRows  int            `json:"max_rows" default:"10000" cw:"min=1,max=100000" doc:"Most rows to return"`
 }
 
 // HuntSummary closes a hunting query.
@@ -45,7 +48,11 @@ type HuntColumn struct {
 }
 
 func (c *Client) hunt(ctx context.Context, in HuntInput, emit func(map[string]any) error) (HuntSummary, error) {
-	body := map[string]string{"Query": in.Query}
+	lets, err := kql.Lets(in.Params)
+	if err != nil {
+		return HuntSummary{}, err
+	}
+	body := map[string]string{"Query": lets + in.Query}
 	if in.Timespan != "" {
 		body["Timespan"] = in.Timespan
 	}

@@ -31,7 +31,7 @@ func addIncidentActions(c *sdk.Connector) {
 		sdk.ResolveWindow(time.Minute), sdk.Example("link the case", map[string]any{"incident": "28282", "text": "Case SEC-42"}))
 	sdk.Rows(c, "hunting.query", "Run a hunting query of Microsoft Defender and return its rows.", (*Client).hunt, sdk.Read,
 		sdk.Example("processes", map[string]any{
-			"query": "DeviceProcessEvents | where FileName =~ \"powershell.exe\" | take 10", "timespan": "P7D",
+			"query": "DeviceProcessEvents | where FileName =~ name | take 10", "params": map[string]any{"name": "powershell.exe"}, "timespan": "P7D",
 		}))
 }
 

@@ -351,6 +351,12 @@ func TestHunting(t *testing.T) {
 	if got := b.graph.Hunted(); len(got) != 1 || got[0] != "Q\nP7D" {
 		t.Errorf("asked %q", got)
 	}
+	// A value is bound, and never becomes part of the query.
+	b.graph.SetHunting("let x = \"a\\\" | take 1 // \";\nT | where N == x", nil, rows[:1])
+	err = b.Call(t.Context(), "hunting.query", settings{"query": "T | where N == x", "params": settings{"x": `a" | take 1 // `}}, nil)
+	if err != nil {
+		t.Errorf("bound: %v; asked %q", err, b.graph.Hunted())
+	}
 	b.graph.RefuseHunting("cpu", http.StatusTooManyRequests, "TooManyRequests", "CPU resource allotted to this tenant has run out.")
 	for query, want := range map[string]struct {
 		code codes.Code
