@@ -29,6 +29,11 @@ check: fmt-check vet tidy-check lint proto-check test demo ## Everything that mu
 fmt-check: ## Formatting
 	$(LINT) fmt --diff
 
+.PHONY: cross
+cross: ## Does it build for the other systems?
+	@for p in linux/arm64 darwin/arm64 windows/amd64; do \
+	  echo "cross $$p"; CGO_ENABLED=0 GOOS=$${p%/*} GOARCH=$${p#*/} $(GO) build -o /dev/null ./host/cmd/casewire || exit 1; done
+
 .PHONY: vet
 vet: ## go vet
 	$(GO) vet ./...

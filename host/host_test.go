@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,7 +23,12 @@ import (
 	"github.com/casewire/casewire/sdk"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "fragile" {
+		sdk.Serve(fragile())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // vendor is the other side of two scripted connectors: a source of alerts and a place for cases. It keeps the ledger that
 // tests judge by.

@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/casewire/casewire/plugin"
@@ -197,8 +196,7 @@ func (r Resolver) exec(ctx context.Context, ref Reference) (string, error) {
 	}
 	cmd := exec.CommandContext(ctx, name, ref.args[1:]...)
 	cmd.Dir = r.Dir
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	ownGroup(cmd)
 	cmd.WaitDelay = time.Second
 	out, stderr := &capped{max: MaxSize}, &capped{max: 4 << 10}
 	cmd.Stdout, cmd.Stderr = out, stderr

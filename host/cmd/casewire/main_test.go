@@ -3,9 +3,12 @@ package main
 import (
 	"context"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,6 +68,17 @@ func TestScript(t *testing.T) {
 	})
 }
 
+// goCaches are where go keeps what it has: scripts build without a network.
+var goCaches = sync.OnceValue(func() map[string]string {
+	caches := map[string]string{}
+	for _, name := range []string{"GOCACHE", "GOMODCACHE"} {
+		if out, err := exec.Command("go", "env", name).Output(); err == nil {
+			caches[name] = strings.TrimSpace(string(out))
+		}
+	}
+	return caches
+})
+
 func setUp(env *testscript.Env) error {
 	s := &script{}
 	env.Values[scriptKey{}] = s
@@ -77,6 +91,14 @@ func setUp(env *testscript.Env) error {
 		return err
 	}
 	env.Setenv("SELF", self)
+	checkout, err := filepath.Abs("../../..")
+	if err != nil {
+		return err
+	}
+	env.Setenv("CHECKOUT", checkout)
+	for name, value := range goCaches() {
+		env.Setenv(name, value)
+	}
 	env.Setenv("NO_PROXY", "127.0.0.1")
 	return nil
 }

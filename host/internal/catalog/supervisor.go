@@ -366,7 +366,8 @@ func (s *supervisor) watch(in *instance) bool {
 	for {
 		select {
 		case <-in.proc.Done():
-			s.crashed(in, fmt.Errorf("it ended: %s", in.proc.Exit()))
+			exit := in.proc.Exit()
+			s.crashed(in, fmt.Errorf("it ended: %s", exit), slices.Contains(endedFromOutside, exit.Status))
 			return false
 		case <-s.cat.ctx.Done():
 			s.retire(in, s.cat.stopCtx)
@@ -399,7 +400,7 @@ func (s *supervisor) watch(in *instance) bool {
 			s.log.Error("connector hangs; killing it", "misses", misses, "error", err)
 			in.proc.Kill()
 			<-in.proc.Done()
-			s.crashed(in, fmt.Errorf("it did not answer %d health probes and was killed", misses))
+			s.crashed(in, fmt.Errorf("it did not answer %d health probes and was killed", misses), false)
 			return false
 		}
 	}
@@ -409,8 +410,8 @@ func (s *supervisor) watch(in *instance) bool {
 const maxMisses = 3
 
 // crashed cleans up after a process that ended by itself.
-func (s *supervisor) crashed(in *instance, why error) {
-	found := s.ward.crashed(in.inputs.all(), in.proc.Exit().String())
+func (s *supervisor) crashed(in *instance, why error, outside bool) {
+	found := s.ward.crashed(in.inputs.all(), in.proc.Exit().String(), outside)
 	if found > 0 {
 		s.log.Error("inputs are quarantined: the connector crashed each time that it had them", "count", found)
 	}

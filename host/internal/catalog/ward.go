@@ -14,8 +14,13 @@ import (
 )
 
 const (
-	// strikesOut is in how many crashes an input may have been in flight until it is held to be their cause.
-	strikesOut = 3
+	// strikesOut is in how many crashes an input may have been in flight until it is held to be their cause, if it was alone
+	// in the last one. strikesInCompany, if others were in flight too, which proves less. strikesFromOutside, if others were
+	// and somebody else ended the process, as an operator does, or a system that is out of memory: whatever is in flight then
+	// is mostly innocent.
+	strikesOut         = 3
+	strikesInCompany   = 4
+	strikesFromOutside = 10
 	// maxPoison bounds how many inputs are remembered; the oldest makes room.
 	maxPoison = 4096
 )
@@ -129,8 +134,8 @@ func (w *ward) examine(ctx context.Context, p digest, a attempt, connector strin
 }
 
 func poisonError(a attempt, connector string, ill poisoned) *plugin.Error {
-	e := hostError(codes.Internal, "%s: this input is quarantined since %s: the connector %s crashed %d times while it had it, at last with %s; "+
-		"mend the connector or the input", a.what(), ill.since.UTC().Format(time.RFC3339), connector, strikesOut, ill.exit)
+	e := hostError(codes.Internal, "%s: POISON_INPUT: this input is quarantined since %s: the connector %s crashed each time that it had it, at last with %s; "+
+		"mend the connector or the input", a.what(), ill.since.UTC().Format(time.RFC3339), connector, ill.exit)
 	e.Origin, e.Reason = plugin.OriginPlugin, plugin.ReasonPoisonInput
 	return e
 }
@@ -150,12 +155,23 @@ func (w *ward) clear(in *instance, ps ...digest) {
 	w.busy.Store(len(w.strikes)+len(w.poison) > 0)
 }
 
-// crashed counts a crash against the inputs that were in flight, and says how many are held to be causes now.
-func (w *ward) crashed(inputs []digest, exit string) (found int) {
+// endedFromOutside are the ways in which a process ends that nothing of its own does.
+var endedFromOutside = []string{"signal: killed", "signal: terminated", "signal: interrupt", "signal: hangup"}
+
+// crashed counts a crash against the inputs that were in flight, and says how many are held to be causes now. Outside says
+// that somebody else ended the process.
+func (w *ward) crashed(inputs []digest, exit string, outside bool) (found int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	out := strikesInCompany
+	switch {
+	case len(inputs) == 1:
+		out = strikesOut
+	case outside:
+		out = strikesFromOutside
+	}
 	for _, p := range inputs {
-		if w.strikes[p]++; w.strikes[p] < strikesOut {
+		if w.strikes[p]++; w.strikes[p] < out {
 			continue
 		}
 		delete(w.strikes, p)
