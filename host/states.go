@@ -2,6 +2,7 @@ package host
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -55,7 +56,7 @@ func NewStateKeeper(st store.Meta, key plugin.Secret) (*StateKeeper, error) {
 // StateKeyFile reads the key in a file that only its owner may read, and makes one where there is none.
 func StateKeyFile(path string) (plugin.Secret, error) {
 	key, err := seal.KeyFile(path)
-	return plugin.NewSecret(fmt.Sprintf("%x", key)), err
+	return plugin.NewSecret(hex.EncodeToString(key)), err
 }
 
 // ReadStateKeyFile is StateKeyFile that makes nothing; a missing file is fs.ErrNotExist.
@@ -64,7 +65,7 @@ func ReadStateKeyFile(path string) (plugin.Secret, error) {
 	if err != nil {
 		return plugin.Secret{}, err
 	}
-	return plugin.NewSecret(fmt.Sprintf("%x", key)), nil
+	return plugin.NewSecret(hex.EncodeToString(key)), nil
 }
 
 // stateKey is where a connection's state is kept.
@@ -199,7 +200,7 @@ func (s *states) keep(c Connection, state []byte) error {
 // settle tries again what could not be made durable, until ctx ends.
 func (s *states) settle(ctx context.Context, newest func(connection string, f func([]byte))) {
 	for pause(ctx, time.Hour, s.waiting) {
-		for pause(ctx, keepAgain, nil) && s.pay(newest) > 0 { //nolint:revive // all of it is in the condition
+		for pause(ctx, keepAgain, nil) && s.pay(newest) > 0 {
 		}
 	}
 }

@@ -24,15 +24,15 @@ import (
 // keyPath is where a host leaves the key that it made for itself.
 func keyPath(storePath string) string { return storePath + ".key" }
 
-// stateKeyOf is the configured key, or the one beside the data file, which make makes if there is none; without make, a
+// stateKeyOf is the configured key, or the one beside the data file, which fresh makes if there is none; without it, a
 // missing file is fs.ErrNotExist.
-func stateKeyOf(file *config.File, secrets *config.Resolved, make bool) (plugin.Secret, error) {
+func stateKeyOf(file *config.File, secrets *config.Resolved, fresh bool) (plugin.Secret, error) {
 	switch {
 	case !secrets.StateKey.IsZero():
 		return secrets.StateKey, nil
 	case file.Store.Key != "":
 		return plugin.Secret{}, fmt.Errorf("store.key: %s is not to be had", file.Store.Key)
-	case make:
+	case fresh:
 		return host.StateKeyFile(keyPath(file.Store.Path))
 	}
 	return host.ReadStateKeyFile(keyPath(file.Store.Path))

@@ -72,14 +72,14 @@ var cancelTests = map[string]func(*testing.T, *env){
 		same(t, "state", e.run(id).State, store.RunCancelled)
 	},
 	"what may have happened is parked": func(t *testing.T, e *env) {
-		a, b := e.two()
+		a, _ := e.two()
 		e.begin(a)
 		e.settle(a, store.EffectUnknown, "", "")
 		wait := store.Advance{Now: e.now, State: store.RunWaiting, NotBefore: e.now.Add(time.Hour)}
 		wait.Lease = lease(a)
 		e.noError(e.Advance(e.ctx, wait))
 		e.cancelled(a.ID, store.RunParked)
-		b = e.claim("w", 1)[0]
+		b := e.claim("w", 1)[0]
 		same(t, "the key is free, and what is known is not lost", e.begin(b).State, store.EffectUnknown)
 		e.settle(b, store.EffectDone, `{}`, "")
 		wait.Lease = lease(b)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -155,7 +156,7 @@ var pruneTests = map[string]func(*testing.T, *env){
 				for rev := 1; rev <= revs; rev++ {
 					in := store.Ingest{
 						Connection: testConnection, Trigger: testTrigger, Via: store.ViaPoll, Now: e.now,
-						Events: []store.Incoming{{Event: e.news(fmt.Sprint("k", k), rev, fmt.Sprint(rev)), Runs: []store.NewRun{toCase()}}},
+						Events: []store.Incoming{{Event: e.news(fmt.Sprint("k", k), rev, strconv.Itoa(rev)), Runs: []store.NewRun{toCase()}}},
 					}
 					if out, err := e.Ingest(e.ctx, in); err != nil || out[0].Verdict != store.Accepted {
 						t.Errorf("ingest: %v, %v", out, err)
@@ -188,7 +189,7 @@ var pruneTests = map[string]func(*testing.T, *env){
 		same(t, "left", []any{st.Runs, st.Events, st.EventsVia}, []any{map[store.RunState]int{}, map[store.Verdict]int{}, map[store.Via]int{}})
 		e.reopen()
 		for k := range keys {
-			if out := e.ingest(e.news(fmt.Sprint("k", k), revs, fmt.Sprint(revs)), toCase()); out.Verdict != store.Unchanged {
+			if out := e.ingest(e.news(fmt.Sprint("k", k), revs, strconv.Itoa(revs)), toCase()); out.Verdict != store.Unchanged {
 				t.Errorf("known no more: %+v", out)
 			}
 		}
