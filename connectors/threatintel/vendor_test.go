@@ -563,7 +563,8 @@ func TestCheck(t *testing.T) {
 	}
 	v := newVendor(t, azurefake.Options{})
 	for name, p := range probes(v.open()) {
-		if p.Status != sdk.ProbeOK {
+		// When a secret ends is known only if somebody says so, or lets the app look.
+		if p.Status != sdk.ProbeOK && (name != "client secret" || p.Status != sdk.ProbeSkipped) {
 			t.Errorf("%s: %+v", name, p)
 		}
 	}
