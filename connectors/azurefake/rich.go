@@ -7,7 +7,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha1" //nolint:gosec // Microsoft Graph encrypts with OAEP over SHA-1
+	"crypto/sha1"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
@@ -138,8 +138,8 @@ func (s *Server) readCertificate(sub *subscription, fields map[string]json.RawMe
 // Encrypt encrypts a resource as Microsoft Graph does, for a certificate's key; broken spoils the signature.
 func Encrypt(resource []byte, key *rsa.PublicKey, certificate string, broken bool) map[string]any {
 	symmetric := make([]byte, 32)
-	_, _ = rand.Read(symmetric)                                                   // never fails, by its documentation
-	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, symmetric, nil) //nolint:gosec // as Microsoft Graph does
+	_, _ = rand.Read(symmetric) // never fails, by its documentation
+	wrapped, err := rsa.EncryptOAEP(sha1.New(), rand.Reader, key, symmetric, nil)
 	if err != nil {
 		panic("azurefake: " + err.Error()) // never: the key has at least 2048 bits
 	}

@@ -33,4 +33,3 @@ func bind(query string, params map[string]any) (*bound, error) {
 	}
 	return out, nil
 }
-

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -136,9 +137,7 @@ type round struct {
 // list reads one list to its end.
 func (r *round) list(ctx context.Context, filter string, page int) error {
 	q := url.Values{"$filter": {filter}, "$top": {strconv.Itoa(page)}}
-	for k, v := range r.feed.query {
-		q[k] = v
-	}
+	maps.Copy(q, r.feed.query)
 	first := rest.Request{Method: http.MethodGet, Path: r.feed.path, Query: q}
 	partial := ""
 	for resp, err := range r.client.api.Pages(ctx, first, nextLink) {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -139,9 +140,7 @@ func TestSubscriptionRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			more := settings{"push": "manage"}
-			for k, v := range tc.more {
-				more[k] = v
-			}
+			maps.Copy(more, tc.more)
 			b := newBench(t, tc.options, settings{})
 			if tc.hook != "" {
 				b.hook = tc.hook

@@ -14,7 +14,7 @@ func (s *evidenceScope) deviceEvidence() {
 		s.obs.ip("device.ip", s.out.Device.IP)
 	}
 	s.obs.ip("device.lastExternalIpAddress", s.src.str("lastExternalIpAddress"))
-	s.obs.device("device", s.out.Device)
+	s.obs.device(s.out.Device)
 	vm := s.src.get("vmMetadata")
 	if id := vm.str("resourceId"); id != "" {
 		r := azureResource(id, "", "")
@@ -49,7 +49,7 @@ func (s *evidenceScope) iotDevice() {
 		}
 		s.out.Device = d
 		s.marks = append(s.marks, t.marks...)
-		s.obs.device("device", d)
+		s.obs.device(d)
 	}
 	if id := n.get("ioTHub").str("resourceId"); id != "" {
 		s.resource(azureResource(id, n.get("ioTHub").str("resourceName"), n.get("ioTHub").str("resourceType")))

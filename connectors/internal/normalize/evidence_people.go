@@ -100,7 +100,7 @@ func (s *evidenceScope) logonSession() {
 	s.key = session.UID
 	s.obs.user("actor.user", actor.User)
 	s.out.Device = device(&taker{}, n.get("host"))
-	s.obs.device("device", s.out.Device)
+	s.obs.device(s.out.Device)
 	if name := n.str("deviceName"); name != "" && s.out.Device == nil {
 		s.out.Device = &ocsf.Device{Name: name, Type: "Unknown"}
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -248,7 +249,7 @@ func (m *incidentMapper) expanded(info *ocsf.FindingInfo) {
 		info.RelatedEvents = append(info.RelatedEvents, ocsf.RelatedEvent{
 			UID: id, Type: "alert", TypeUID: ocsf.ClassDetectionFinding * 100, TypeName: "Detection Finding: Unknown", Product: &product,
 		})
-		m.obs.join("alerts["+fmt.Sprint(len(m.alerts))+"].", f)
+		m.obs.join("alerts["+strconv.Itoa(len(m.alerts))+"].", f)
 		m.alerts = append(m.alerts, id)
 		if product.Name != "" && !slices.Contains(info.DataSources, product.Name) {
 			info.DataSources = append(info.DataSources, product.Name)

@@ -42,7 +42,7 @@ func (s *entityScope) hostState() {
 	}
 	s.marks = append(s.marks, t.marks...)
 	s.out.Device = d
-	s.obs.device("device", d)
+	s.obs.device(d)
 	s.obs.ip("data.publicIpAddress", n.str("publicIpAddress"))
 }
 

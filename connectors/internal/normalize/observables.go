@@ -139,18 +139,18 @@ func (o *observables) user(path string, u *ocsf.User) {
 	}
 }
 
-func (o *observables) device(path string, d *ocsf.Device) {
+func (o *observables) device(d *ocsf.Device) {
 	if d == nil {
 		return
 	}
-	o.ip(path+".ip", d.IP)
-	o.mac(path+".mac", d.MAC)
+	o.ip("device.ip", d.IP)
+	o.mac("device.mac", d.MAC)
 	for _, i := range d.NetworkInterfaces {
-		o.ip(path+".network_interfaces.ip", i.IP)
-		o.mac(path+".network_interfaces.mac", i.MAC)
+		o.ip("device.network_interfaces.ip", i.IP)
+		o.mac("device.network_interfaces.mac", i.MAC)
 	}
-	o.host(path+".hostname", d.Hostname)
-	o.add(ocsf.ObservableDeviceUID, path+".uid", d.UID)
+	o.host("device.hostname", d.Hostname)
+	o.add(ocsf.ObservableDeviceUID, "device.uid", d.UID)
 }
 
 func (o *observables) file(path string, f *ocsf.File) {

@@ -191,7 +191,7 @@ func rowDevice(t *taker, n *node) *ocsf.Device {
 func (s *entityScope) host() {
 	s.out.Device = object(&s.taker, s.src, rowDevice)
 	s.key = deviceKey(s.out.Device)
-	s.obs.device("device", s.out.Device)
+	s.obs.device(s.out.Device)
 	if id := s.src.str("AzureID"); id != "" {
 		s.resource(azureResource(id, "", ""))
 	}

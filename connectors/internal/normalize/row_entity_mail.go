@@ -122,5 +122,5 @@ func (s *entityScope) iot() {
 	}
 	s.marks = append(s.marks, t.marks...)
 	s.out.Device = d
-	s.obs.device("device", d)
+	s.obs.device(d)
 }
