@@ -64,12 +64,14 @@ func TestProbesAreKept(t *testing.T) {
 	var p probes
 	p.set("b", []*connectorv1.Probe{
 		{Name: "token", Status: connectorv1.ProbeStatus_PROBE_STATUS_OK, Expires: timestamppb.New(now.Add(time.Hour))},
-		{Name: "read", Status: connectorv1.ProbeStatus_PROBE_STATUS_FAILED}, {Name: "read", Status: connectorv1.ProbeStatus_PROBE_STATUS_OK},
+		{Name: "read", Status: connectorv1.ProbeStatus_PROBE_STATUS_FAILED},
+		{Name: "read", Status: connectorv1.ProbeStatus_PROBE_STATUS_OK},
 		{Name: "odd", Status: 77},
 	}, now)
 	p.set("a", []*connectorv1.Probe{{Name: "token", Status: connectorv1.ProbeStatus_PROBE_STATUS_SKIPPED}}, now)
 	want := []ProbeMetric{
-		{Connection: "a", Probe: "token", Status: "skipped", Checked: now}, {Connection: "b", Probe: "odd", Status: "warning", Checked: now},
+		{Connection: "a", Probe: "token", Status: "skipped", Checked: now},
+		{Connection: "b", Probe: "odd", Status: "warning", Checked: now},
 		{Connection: "b", Probe: "read", Status: "failed", Checked: now},
 		{Connection: "b", Probe: "token", Status: "ok", Expires: now.Add(time.Hour), Checked: now},
 	}

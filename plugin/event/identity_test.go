@@ -151,7 +151,8 @@ func TestSiblingKey(t *testing.T) {
 	for _, c := range [][3]string{
 		{event.IncidentKey("T", "28282"), " 28283 ", event.IncidentKey("T", "28283")},
 		{event.IncidentKey("a:b", "1"), "2", event.IncidentKey("a:b", "2")},
-		{"plain", "2", ""}, {event.IncidentKey("t", "1"), " ", ""},
+		{"plain", "2", ""},
+		{event.IncidentKey("t", "1"), " ", ""},
 	} {
 		if got := event.SiblingKey(c[0], c[1]); got != c[2] {
 			t.Errorf("event.SiblingKey(%q, %q) = %q, want %q", c[0], c[1], got, c[2])

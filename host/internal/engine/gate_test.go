@@ -310,7 +310,7 @@ func TestBreakerCountsACrashOnce(t *testing.T) {
 			g.done(p, broken(codes.Unavailable, plugin.EffectUnknown), true, time.Now())
 		}
 		g.try(t, false)
-		time.Sleep(2 * breakerFirst)
+		<-time.After(2 * breakerFirst)
 		if p := g.try(t, true); !p.probe {
 			t.Error("not a probe")
 		}

@@ -125,11 +125,11 @@ func (c *Host) KillConnector(pick func(n int) int) bool {
 	}
 	var children []int
 	for _, t := range tasks {
-		b, err := os.ReadFile(t) //nolint:gosec // below /proc
+		b, err := os.ReadFile(t)
 		if err != nil {
 			continue
 		}
-		for _, f := range strings.Fields(string(b)) {
+		for f := range strings.FieldsSeq(string(b)) {
 			if pid, err := strconv.Atoi(f); err == nil {
 				children = append(children, pid)
 			}

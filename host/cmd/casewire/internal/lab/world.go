@@ -346,8 +346,12 @@ func (w *World) cannedRows() {
 // logins are console logins to an AWS account, for queries by hand.
 func logins() azurefake.Table {
 	t := azurefake.Table{Columns: []azurefake.Column{
-		{Name: "TimeGenerated", Type: "datetime"}, {Name: "EventName", Type: "string"}, {Name: "UserIdentityType", Type: "string"},
-		{Name: "RecipientAccountId", Type: "string"}, {Name: "SourceIpAddress", Type: "string"}, {Name: "AdditionalEventData", Type: "dynamic"},
+		{Name: "TimeGenerated", Type: "datetime"},
+		{Name: "EventName", Type: "string"},
+		{Name: "UserIdentityType", Type: "string"},
+		{Name: "RecipientAccountId", Type: "string"},
+		{Name: "SourceIpAddress", Type: "string"},
+		{Name: "AdditionalEventData", Type: "dynamic"},
 	}}
 	for i, typ := range []string{"Root", "IAMUser", "Root", "Root"} {
 		t.Rows = append(t.Rows, []any{
