@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -18,7 +19,9 @@ import (
 const pause = 30 * time.Second
 
 // where the service tells the place of a mistake: "on line [3,14]", or "[line:position=3:14]".
-var places = regexp.MustCompile(`(?:on )?line \[(\d{1,6}),(\d{1,6})\]|\[line:position=(\d{1,6}):(\d{1,6})\]`)
+var places = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`(?:on )?line \[(\d{1,6}),(\d{1,6})\]|\[line:position=(\d{1,6}):(\d{1,6})\]`)
+})
 
 // explain makes an error of the service one that tells its reader what to do, and where in the query as it was written.
 func (a *ask) explain(err error) error {
@@ -61,9 +64,9 @@ func (b *bound) locate(message string) string {
 	if b.lets != "" {
 		shift++
 	}
-	return places.ReplaceAllStringFunc(message, func(m string) string {
+	return places().ReplaceAllStringFunc(message, func(m string) string {
 		var line, col int
-		for i, s := range places.FindStringSubmatch(m)[1:] {
+		for i, s := range places().FindStringSubmatch(m)[1:] {
 			if s == "" {
 				continue
 			}

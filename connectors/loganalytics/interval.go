@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -14,7 +15,9 @@ const tick = 100 * time.Nanosecond
 // interval is a span of time. Which of its ends belong to it is up to who uses it.
 type interval struct{ from, to time.Time }
 
-var durationForm = regexp.MustCompile(`^P(?:(\d{1,4})Y)?(?:(\d{1,5})M)?(?:(\d{1,5})W)?(?:(\d{1,6})D)?(?:T(?:(\d{1,7})H)?(?:(\d{1,8})M)?(?:(\d{1,9}(?:\.\d{1,7})?)S)?)?$`)
+var durationForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^P(?:(\d{1,4})Y)?(?:(\d{1,5})M)?(?:(\d{1,5})W)?(?:(\d{1,6})D)?(?:T(?:(\d{1,7})H)?(?:(\d{1,8})M)?(?:(\d{1,9}(?:\.\d{1,7})?)S)?)?$`)
+})
 
 // isoDuration is a duration as ISO 8601 writes it; years and months depend on where they are counted from.
 type isoDuration struct {
@@ -23,7 +26,7 @@ type isoDuration struct {
 }
 
 func parseDuration(s string) (isoDuration, bool) {
-	m := durationForm.FindStringSubmatch(s)
+	m := durationForm().FindStringSubmatch(s)
 	if m == nil || len(s) < 3 || strings.HasSuffix(s, "T") {
 		return isoDuration{}, false
 	}

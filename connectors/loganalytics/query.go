@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/casewire/casewire/connectors/internal/azure"
@@ -47,10 +48,14 @@ type ask struct {
 }
 
 var (
-	columnName   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
-	resourceForm = regexp.MustCompile(`^/subscriptions/[0-9A-Fa-f-]{36}(/[A-Za-z0-9_.()~-]{1,128})*$`)
+	columnName   = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`) })
+	resourceForm = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^/subscriptions/[0-9A-Fa-f-]{36}(/[A-Za-z0-9_.()~-]{1,128})*$`)
+	})
 	// A workspace is named by its id, its name, or its resource id.
-	workspaceForm = regexp.MustCompile(`^(/[A-Za-z0-9_.()~/-]{1,400}|[A-Za-z0-9][A-Za-z0-9_.-]{0,127})$`)
+	workspaceForm = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(/[A-Za-z0-9_.()~/-]{1,400}|[A-Za-z0-9][A-Za-z0-9_.-]{0,127})$`)
+	})
 )
 
 // ask checks an input and makes of it what is asked.
@@ -65,13 +70,13 @@ func (c *Client) ask(ctx context.Context, in *QueryInput) (*ask, error) {
 		limits: limits{rows: in.MaxRows, partial: in.AllowPartial, all: in.Tables == "all"},
 	}
 	if in.Resource != "" {
-		if !resourceForm.MatchString(a.resource) || strings.Contains(a.resource, "/.") {
+		if !resourceForm().MatchString(a.resource) || strings.Contains(a.resource, "/.") {
 			return nil, sdk.Invalid("resource", "%.200q is no Azure resource id: it begins with /subscriptions/", in.Resource)
 		}
 		a.path = "/v1" + a.resource + "/query"
 	}
 	for i, w := range in.Workspaces {
-		if !workspaceForm.MatchString(w) {
+		if !workspaceForm().MatchString(w) {
 			return nil, sdk.Invalid(fmt.Sprintf("/workspaces/%d", i), "%.200q is neither a workspace's id nor its name nor its resource id", w)
 		}
 	}
@@ -80,7 +85,7 @@ func (c *Client) ask(ctx context.Context, in *QueryInput) (*ask, error) {
 			return nil, sdk.Invalid("wait", "%v", err)
 		}
 	}
-	if !columnName.MatchString(in.TimeColumn) {
+	if !columnName().MatchString(in.TimeColumn) {
 		return nil, sdk.Invalid("time_column", "%.80q is no name of a column", in.TimeColumn)
 	}
 	// The service shall not work for longer than anybody listens.

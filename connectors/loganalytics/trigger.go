@@ -78,7 +78,7 @@ func (s *Scheduled) schedule() (*schedule, error) {
 		}
 		*d.to = v
 	}
-	if !columnName.MatchString(s.TimeColumn) {
+	if !columnName().MatchString(s.TimeColumn) {
 		return nil, sdk.BadConfig("trigger.time_column", "%.80q is no name of a column", s.TimeColumn)
 	}
 	var err error

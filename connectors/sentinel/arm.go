@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"regexp"
 	"strings"
+	"sync"
 
 	"google.golang.org/grpc/codes"
 
@@ -96,23 +97,27 @@ func (c *Client) workspaceFor(what string) (*armClient, error) {
 }
 
 var (
-	guidRule = regexp.MustCompile(`^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$`)
+	guidRule = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[0-9a-fA-F]{8}-([0-9a-fA-F]{4}-){3}[0-9a-fA-F]{12}$`)
+	})
 	// The id that Azure Resource Manager gives an incident; the words' case differs between its own answers.
-	armIncidentRule = regexp.MustCompile(`(?i)^(/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.OperationalInsights/workspaces/[^/]+)/providers/Microsoft\.SecurityInsights/incidents/([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})$`)
+	armIncidentRule = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)^(/subscriptions/[^/]+/resourceGroups/[^/]+/providers/Microsoft\.OperationalInsights/workspaces/[^/]+)/providers/Microsoft\.SecurityInsights/incidents/([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})$`)
+	})
 )
 
 // isARMIncident says whether an id is one of the workspace's incidents (a GUID, or the ARM id), and not a number of
 // Microsoft Defender.
 func isARMIncident(id string) bool {
-	return guidRule.MatchString(id) || strings.HasPrefix(strings.ToLower(id), "/subscriptions/")
+	return guidRule().MatchString(id) || strings.HasPrefix(strings.ToLower(id), "/subscriptions/")
 }
 
 // incidentName reads the name out of an incident's id.
 func (a *armClient) incidentName(id string) (string, error) {
-	if guidRule.MatchString(id) {
+	if guidRule().MatchString(id) {
 		return strings.ToLower(id), nil
 	}
-	m := armIncidentRule.FindStringSubmatch(id)
+	m := armIncidentRule().FindStringSubmatch(id)
 	switch {
 	case m == nil:
 		return "", sdk.Invalid("incident", "%.200q is neither the GUID nor the ARM id of a Sentinel incident", id)

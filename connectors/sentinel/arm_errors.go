@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"google.golang.org/grpc/codes"
 
@@ -16,7 +17,7 @@ import (
 func asSDK(err error) (*sdk.Error, bool) { return errors.AsType[*sdk.Error](err) }
 
 // deniedRule finds in a refusal what was to be done, and where.
-var deniedRule = regexp.MustCompile(`perform action '([^']*)' over scope '([^']*)'`)
+var deniedRule = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`perform action '([^']*)' over scope '([^']*)'`) })
 
 // explainARM adds to what the answer says what Azure Resource Manager's codes mean here, and what to do.
 func explainARM(status int, header http.Header, body []byte, err *sdk.Error) {
@@ -28,7 +29,7 @@ func explainARM(status int, header http.Header, body []byte, err *sdk.Error) {
 	switch code := strings.ToLower(err.Reason); {
 	case code == "authorizationfailed":
 		role, scope := "Microsoft Sentinel Reader", "the workspace"
-		if m := deniedRule.FindStringSubmatch(err.Message); m != nil {
+		if m := deniedRule().FindStringSubmatch(err.Message); m != nil {
 			role, scope = roleFor(m[1]), m[2]
 		}
 		hint = "give the app the role " + role + " on " + scope + "; a new assignment takes some minutes"

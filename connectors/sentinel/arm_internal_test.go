@@ -93,7 +93,7 @@ func TestARMNextLinkVerbatim(t *testing.T) {
 func TestOwnID(t *testing.T) {
 	t.Parallel()
 	id := ownID("comment", "a", "b")
-	if !guidRule.MatchString(id) || !isOwnID(id) || id != ownID("comment", "a", "b") {
+	if !guidRule().MatchString(id) || !isOwnID(id) || id != ownID("comment", "a", "b") {
 		t.Errorf("%s is no name of ours", id)
 	}
 	if id != strings.ToLower(id) || id[14] != '8' || !strings.ContainsRune("89ab", rune(id[19])) {

@@ -234,7 +234,7 @@ func (r *armRound) flush() error {
 // try; what can never be had is left out, because the incident itself must not be lost for it.
 func (c *Client) armEvent(ctx context.Context, a *armClient, h armHead, without bool) (sdk.Event, *sdk.Rejected, error) {
 	var parts normalize.SentinelParts
-	if guidRule.MatchString(h.Name) && !without {
+	if guidRule().MatchString(h.Name) && !without {
 		var err error
 		if parts, err = a.parts(ctx, h); err != nil {
 			return sdk.Event{}, nil, fmt.Errorf("incident %s: %w", h.Name, err)

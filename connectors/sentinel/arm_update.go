@@ -177,7 +177,7 @@ func (ch *armChange) assign(inc *armResource) error {
 		return nil
 	case who == nobody:
 		return inc.set("owner", owner{})
-	case guidRule.MatchString(who):
+	case guidRule().MatchString(who):
 		return inc.set("owner", owner{ObjectID: &who})
 	default:
 		return inc.set("owner", owner{UserPrincipalName: &who, Email: &who, AssignedTo: &who})

@@ -61,7 +61,7 @@ func (c *Client) hookIncident(_ context.Context, req *sdk.HookRequest) (*sdk.Hoo
 			id = o.Name
 		}
 		name, err := c.arm.incidentName(id)
-		if err != nil && strings.HasPrefix(id, "/") && armIncidentRule.MatchString(id) {
+		if err != nil && strings.HasPrefix(id, "/") && armIncidentRule().MatchString(id) {
 			return refuse(http.StatusForbidden, "other_workspace", "the incident is of another workspace")
 		}
 		if err != nil {

@@ -134,7 +134,7 @@ func (c *Client) runPlaybook(ctx context.Context, in PlaybookInput) (PlaybookSta
 	body := map[string]string{"logicAppsResourceId": in.LogicApp}
 	if in.TenantID != "" {
 		body["tenantId"] = in.TenantID
-	} else if guidRule.MatchString(c.tenant) {
+	} else if guidRule().MatchString(c.tenant) {
 		body["tenantId"] = c.tenant
 	}
 	_, err = a.api.Do(ctx, rest.Request{Method: http.MethodPost, Path: a.path("incidents", incident, "runPlaybook"), Query: versioned(nil), Body: body})

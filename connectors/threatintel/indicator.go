@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -52,7 +53,7 @@ func stixID(tenant, source, kind, value string) string {
 }
 
 // spaced is what "evil [.] net" leaves when its brackets are gone.
-var spaced = regexp.MustCompile(`[ \t]+([.@])[ \t]+`)
+var spaced = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[ \t]+([.@])[ \t]+`) })
 
 // canonical brings a value into the one form in which it is compared.
 func canonical(kind, value string) (string, bool) {
@@ -197,7 +198,7 @@ func (w *workshop) value(i *indicator, d *feed.Draft) string {
 		}
 	} else {
 		if !d.Exact {
-			value = strings.TrimSpace(spaced.ReplaceAllString(ioc.Refang(value), "$1"))
+			value = strings.TrimSpace(spaced().ReplaceAllString(ioc.Refang(value), "$1"))
 		}
 		if t := strings.TrimSpace(d.Type); t != "" {
 			if kind = typeWords[fold(t)]; kind == "" {

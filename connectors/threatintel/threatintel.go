@@ -117,7 +117,9 @@ func Connector() *sdk.Connector {
 const retiredGraph = "names the tiIndicators API of Microsoft Graph (beta), which Microsoft announced to remove by April 2026: " +
 	"write sentinel (STIX upload API, role Microsoft Sentinel Contributor on the workspace) or defender (Defender for Endpoint, permission Ti.ReadWrite)"
 
-var guid = regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+var guid = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`)
+})
 
 func open(cfg Config, env sdk.Env, quotas *quotas) (*Client, error) {
 	c := &Client{
@@ -176,7 +178,7 @@ func (c *Client) check0() error {
 		return sdk.BadConfig("target", "%s", retiredGraph)
 	case cfg.Target == targetSentinel && cfg.WorkspaceID == "":
 		return sdk.BadConfig("workspace_id", "is required with target sentinel: the GUID that the portal calls Workspace ID")
-	case cfg.WorkspaceID != "" && !guid.MatchString(cfg.WorkspaceID):
+	case cfg.WorkspaceID != "" && !guid().MatchString(cfg.WorkspaceID):
 		return sdk.BadConfig("workspace_id", "%q is not a workspace id: it is the GUID that the portal calls Workspace ID, not the name", cfg.WorkspaceID)
 	case strings.EqualFold(strings.TrimSpace(cfg.SourceSystem), "Microsoft Sentinel"):
 		return sdk.BadConfig("source_system", "%q is reserved by Microsoft; take the name of the feed or of your team", cfg.SourceSystem)
@@ -228,14 +230,14 @@ func (c *Client) ttl(kind string) time.Duration {
 	return time.Duration(days) * 24 * time.Hour
 }
 
-var inSeconds = regexp.MustCompile(`(?i)\bin\s+(\d{1,5})\s+seconds?`)
+var inSeconds = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)\bin\s+(\d{1,5})\s+seconds?`) })
 
 // explain is azure.Explain, and reads the wait that API Management tells in the text of a 429, and says what to do.
 func explain(status int, header http.Header, body []byte, err *sdk.Error) {
 	azure.Explain(status, header, body, err)
 	switch status {
 	case http.StatusTooManyRequests:
-		if m := inSeconds.FindSubmatch(body); m != nil && err.RetryAfter == 0 {
+		if m := inSeconds().FindSubmatch(body); m != nil && err.RetryAfter == 0 {
 			n, perr := strconv.Atoi(string(m[1]))
 			if perr == nil {
 				err.RetryAfter = time.Duration(n) * time.Second

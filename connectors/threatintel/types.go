@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 
 	"github.com/casewire/casewire/connectors/threatintel/feed"
 	"github.com/casewire/casewire/plugin/ocsf"
@@ -42,9 +43,9 @@ var typeWords = map[string]string{
 	"pattern": typePattern,
 }
 
-var notWord = regexp.MustCompile(`[^a-z0-9]+`)
+var notWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`[^a-z0-9]+`) })
 
-func fold(s string) string { return notWord.ReplaceAllString(strings.ToLower(s), "") }
+func fold(s string) string { return notWord().ReplaceAllString(strings.ToLower(s), "") }
 
 // guess tells the type of a live value.
 func guess(value string) string {
@@ -90,10 +91,14 @@ type comparison struct {
 }
 
 var (
-	comparisons = regexp.MustCompile(`([a-z0-9-]+:[A-Za-z0-9_.'"\[\]*-]+)\s*(!?=|NOT\s+=|ISSUBSET|ISSUPERSET|LIKE|MATCHES|>=?|<=?)\s*'((?:[^'\\]|\\.)*)'`)
-	single      = regexp.MustCompile(`^\[\s*([a-z0-9-]+:[A-Za-z0-9_.'"-]+)\s*(=|ISSUBSET)\s*'((?:[^'\\]|\\.)*)'\s*\]$`)
-	literal     = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
-	unliteral   = strings.NewReplacer(`\\`, `\`, `\'`, `'`)
+	comparisons = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`([a-z0-9-]+:[A-Za-z0-9_.'"\[\]*-]+)\s*(!?=|NOT\s+=|ISSUBSET|ISSUPERSET|LIKE|MATCHES|>=?|<=?)\s*'((?:[^'\\]|\\.)*)'`)
+	})
+	single = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^\[\s*([a-z0-9-]+:[A-Za-z0-9_.'"-]+)\s*(=|ISSUBSET)\s*'((?:[^'\\]|\\.)*)'\s*\]$`)
+	})
+	literal   = strings.NewReplacer(`\`, `\\`, `'`, `\'`)
+	unliteral = strings.NewReplacer(`\\`, `\`, `\'`, `'`)
 )
 
 // pathTypes are the paths of patterns that compare a value that we know.
@@ -113,7 +118,7 @@ func pathType(path string) string {
 
 // parsePattern reads a pattern that compares one value that we know.
 func parsePattern(pattern string) (kind, value string, ok bool) {
-	m := single.FindStringSubmatch(strings.TrimSpace(pattern))
+	m := single().FindStringSubmatch(strings.TrimSpace(pattern))
 	if m == nil {
 		return "", "", false
 	}
@@ -132,7 +137,7 @@ func parsePattern(pattern string) (kind, value string, ok bool) {
 // compared lists what a pattern compares with texts.
 func compared(pattern string) []comparison {
 	var out []comparison
-	for _, m := range comparisons.FindAllStringSubmatch(pattern, -1) {
+	for _, m := range comparisons().FindAllStringSubmatch(pattern, -1) {
 		out = append(out, comparison{m[1], m[2], unliteral.Replace(m[3])})
 	}
 	return out

@@ -4,16 +4,22 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
 var (
-	bracketed = regexp.MustCompile(`(?i)[\[({][ \t]*(?:\.|dot|d0t|@|at|://|:|/)[ \t]*[\])}]`)
-	spacedDot = regexp.MustCompile(`(?i)([\pL\pN]) dot ([\pL\pN])`)
-	spacedAt  = regexp.MustCompile(`(?i)([\pL\pN]) at ([\pL\pN][\pL\pN-]*\.[\pL\pN])`)
-	slashDot  = regexp.MustCompile(`([\pL\pN])\\\.([\pL\pN])`)
-	liveHTTP  = regexp.MustCompile(`(?i)(^|[^\pL\pN])(?:http|hxxp|hzzp|htxp|h\*\*p|h__p|meow)(s?)://`)
-	liveFTP   = regexp.MustCompile(`(?i)(^|[^\pL\pN])(?:ftp|fxp)(s?)://`)
+	// Compiled on first use: what is made at start, every connector process pays for.
+	bracketed = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)[\[({][ \t]*(?:\.|dot|d0t|@|at|://|:|/)[ \t]*[\])}]`)
+	})
+	spacedDot = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)([\pL\pN]) dot ([\pL\pN])`) })
+	spacedAt  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)([\pL\pN]) at ([\pL\pN][\pL\pN-]*\.[\pL\pN])`) })
+	slashDot  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`([\pL\pN])\\\.([\pL\pN])`) })
+	liveHTTP  = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`(?i)(^|[^\pL\pN])(?:http|hxxp|hzzp|htxp|h\*\*p|h__p|meow)(s?)://`)
+	})
+	liveFTP = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)(^|[^\pL\pN])(?:ftp|fxp)(s?)://`) })
 )
 
 // maxPasses bounds the work on text made to be hard: each pass removes at least one level of nested brackets.
@@ -49,7 +55,7 @@ func invisible(r rune) bool {
 
 func refangOnce(s string) string {
 	if strings.ContainsAny(s, "[({") {
-		s = bracketed.ReplaceAllStringFunc(s, func(m string) string {
+		s = bracketed().ReplaceAllStringFunc(s, func(m string) string {
 			switch inner := strings.ToLower(strings.Trim(m, "[](){} \t")); inner {
 			case "dot", "d0t":
 				return "."
@@ -60,11 +66,11 @@ func refangOnce(s string) string {
 			}
 		})
 	}
-	s = spacedDot.ReplaceAllString(s, "$1.$2")
-	s = spacedAt.ReplaceAllString(s, "$1@$2")
-	s = slashDot.ReplaceAllString(s, "$1.$2")
-	s = liveHTTP.ReplaceAllStringFunc(s, func(m string) string { return rescheme(m, "http") })
-	return liveFTP.ReplaceAllStringFunc(s, func(m string) string { return rescheme(m, "ftp") })
+	s = spacedDot().ReplaceAllString(s, "$1.$2")
+	s = spacedAt().ReplaceAllString(s, "$1@$2")
+	s = slashDot().ReplaceAllString(s, "$1.$2")
+	s = liveHTTP().ReplaceAllStringFunc(s, func(m string) string { return rescheme(m, "http") })
+	return liveFTP().ReplaceAllStringFunc(s, func(m string) string { return rescheme(m, "ftp") })
 }
 
 // rescheme writes what liveHTTP or liveFTP matched with the true scheme, and keeps the character before it.

@@ -6,15 +6,16 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
+	"sync"
 )
 
-var claimsParameter = regexp.MustCompile(`(?i)(?:^|[\s,])claims\s*=\s*"([^"]*)"`)
+var claimsParameter = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`(?i)(?:^|[\s,])claims\s*=\s*"([^"]*)"`) })
 
 // challenge reads what an API that refused a token demands of the next one: the claims of a WWW-Authenticate header, as
 // continuous access evaluation sends them (base64 of JSON). Empty without such a demand.
 func challenge(h http.Header) string {
 	for _, v := range h.Values("Www-Authenticate") {
-		m := claimsParameter.FindStringSubmatch(v)
+		m := claimsParameter().FindStringSubmatch(v)
 		if m == nil {
 			continue
 		}

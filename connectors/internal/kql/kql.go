@@ -13,17 +13,23 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/casewire/casewire/sdk"
 )
 
 var (
-	paramName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
-	guidForm  = regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
-	spanForm  = regexp.MustCompile(`^(-?\d{1,12}(\.\d{1,7})?(d|h|m|s|ms|microseconds?|ticks?)|-?(\d{1,8}\.)?\d{1,2}:\d{2}(:\d{2}(\.\d{1,7})?)?)$`)
-	decForm   = regexp.MustCompile(`^-?\d{1,34}(\.\d{1,34})?$`)
-	realForm  = regexp.MustCompile(`^-?\d{1,400}(\.\d{1,400})?([eE][+-]?\d{1,4})?$`)
+	// Forms are compiled on first use: what is made at start, every connector process pays for.
+	paramName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`) })
+	guidForm  = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$`)
+	})
+	spanForm = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`^(-?\d{1,12}(\.\d{1,7})?(d|h|m|s|ms|microseconds?|ticks?)|-?(\d{1,8}\.)?\d{1,2}:\d{2}(:\d{2}(\.\d{1,7})?)?)$`)
+	})
+	decForm  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^-?\d{1,34}(\.\d{1,34})?$`) })
+	realForm = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^-?\d{1,400}(\.\d{1,400})?([eE][+-]?\d{1,4})?$`) })
 )
 
 // reserved are words that the language does not take as the name of a let statement.
@@ -37,7 +43,7 @@ var reserved = []string{
 func Lets(params map[string]any) (string, error) {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(params)) {
-		if !paramName.MatchString(name) {
+		if !paramName().MatchString(name) {
 			return "", sdk.Invalid("params", "%q is no name for a parameter: use letters, digits and underscores, and no digit first", name)
 		}
 		if slices.Contains(reserved, name) {
@@ -96,7 +102,7 @@ func number(s string) (string, error) {
 	if strings.Trim(s, "-0123456789") == "" {
 		return "", fmt.Errorf("%.80q does not fit long; bind it as {type: decimal, value: \"…\"}", s)
 	}
-	if f, err := strconv.ParseFloat(s, 64); err != nil || math.IsInf(f, 0) || !realForm.MatchString(s) {
+	if f, err := strconv.ParseFloat(s, 64); err != nil || math.IsInf(f, 0) || !realForm().MatchString(s) {
 		return "", fmt.Errorf("%.80q is no number that KQL can hold", s)
 	}
 	return "real(" + s + ")", nil
@@ -121,12 +127,12 @@ func typed(typ string, val any) (string, error) {
 		}
 		return "datetime(" + t.UTC().Format("2006-01-02T15:04:05.9999999Z") + ")", nil
 	case "timespan":
-		if !spanForm.MatchString(s) {
+		if !spanForm().MatchString(s) {
 			return "", fmt.Errorf("%.80q is no timespan such as 1h, 30m or 1.02:03:04", s)
 		}
 		return "time(" + s + ")", nil
 	case "guid":
-		if !guidForm.MatchString(s) {
+		if !guidForm().MatchString(s) {
 			return "", fmt.Errorf("%.80q is no GUID", s)
 		}
 		return "guid(" + s + ")", nil
@@ -141,12 +147,12 @@ func typed(typ string, val any) (string, error) {
 		if special := map[string]string{"NaN": "nan", "Infinity": "+inf", "-Infinity": "-inf"}[s]; special != "" {
 			return "real(" + special + ")", nil
 		}
-		if f, err := strconv.ParseFloat(s, 64); err != nil || math.IsInf(f, 0) || !realForm.MatchString(s) {
+		if f, err := strconv.ParseFloat(s, 64); err != nil || math.IsInf(f, 0) || !realForm().MatchString(s) {
 			return "", fmt.Errorf("%.80q is no real", s)
 		}
 		return "real(" + s + ")", nil
 	case "decimal":
-		if !decForm.MatchString(s) {
+		if !decForm().MatchString(s) {
 			return "", fmt.Errorf("%.80q is no decimal", s)
 		}
 		return "decimal(" + s + ")", nil
