@@ -36,7 +36,7 @@ func (s *Server) Asked() []Asked {
 }
 
 // SetTable stores a table that the default interpreter can query: timespan, comparisons of a column with a datetime or a
-// string literal, isnull, project, extend of nothing, sort by a column, take, and count. Most is how many rows an answer
+// string literal, isnull, project, extend of nothing, sort by a column, take, count, and summarize with an arg_max of all columns. Most is how many rows an answer
 // may have before the service cuts it with a PartialError; 0 means 500,000.
 func (s *Server) SetTable(name string, t Table, most int) {
 	if most == 0 {
@@ -80,6 +80,7 @@ var (
 	nullTerm   = regexp.MustCompile(`or\s+isnull\((\w+)\)`)
 	sortTerm   = regexp.MustCompile(`^(?:sort|order)\s+by\s+(\w+)(?:\s+(asc|desc))?`)
 	comments   = regexp.MustCompile(`(?m)//[^"\n]*$`) // in strings there are none here
+	newestTerm = regexp.MustCompile(`^summarize\s+arg_max\((\w+),\s*\*\)\s+by\s+(\w+(?:\s*,\s*\w+)*)$`)
 	knownTerms = regexp.MustCompile(`^[\s()]*$`)
 )
 
@@ -165,6 +166,8 @@ func (e *evaluator) step(op string) error {
 		e.rows = e.rows[:min(n, len(e.rows))]
 	case "count":
 		e.cols, e.rows, e.shown = []Column{{"Count", Long}}, [][]any{{len(e.rows)}}, nil
+	case "summarize":
+		return e.newest(op)
 	case "sort", "order":
 		m := sortTerm.FindStringSubmatch(op)
 		if m == nil || e.index(m[1]) < 0 {
@@ -183,6 +186,45 @@ func (e *evaluator) step(op string) error {
 			Inner: &QueryError{Code: "SYN0002", Message: "Query could not be parsed at '" + name + "' on line [1,0]"},
 		}}
 	}
+	return nil
+}
+
+// newest keeps one row of each group: the one with the greatest value in a column. Of equals it is any; here the first.
+func (e *evaluator) newest(op string) error {
+	m := newestTerm.FindStringSubmatch(op)
+	if m == nil {
+		return &QueryError{Code: "BadArgumentError", Message: "The fake cannot evaluate: " + op}
+	}
+	var by []int
+	for name := range strings.SplitSeq(m[2], ",") {
+		i := e.index(strings.TrimSpace(name))
+		if i < 0 {
+			return unresolved("summarize", name)
+		}
+		by = append(by, i)
+	}
+	if e.index(m[1]) < 0 {
+		return unresolved("summarize", m[1])
+	}
+	best := map[string]int{} // index in kept, by group
+	var kept [][]any
+	for _, row := range e.rows {
+		var group []any
+		for _, i := range by {
+			group = append(group, row[i])
+		}
+		key := fmt.Sprintf("%q", group)
+		have, known := best[key]
+		if !known {
+			best[key], kept = len(kept), append(kept, row)
+			continue
+		}
+		at, _ := e.time(m[1], row)
+		if former, _ := e.time(m[1], kept[have]); at.After(former) {
+			kept[have] = row
+		}
+	}
+	e.rows = kept
 	return nil
 }
 

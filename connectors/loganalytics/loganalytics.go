@@ -27,12 +27,14 @@ const apiName = "Log Analytics"
 // Config is a connection's configuration.
 type Config struct {
 	azure.Access
-	Workspace     string     `json:"workspace" cw:"required" doc:"Workspace id (a GUID, not the name)" example:"9d2f7d8a-0c1e-4c7d-9a57-1f4a4b2f3c11"`
-	BaseURL       string     `json:"base_url,omitempty" doc:"Base URL of the query API; default that of the credential's cloud"`
-	Scope         string     `json:"scope,omitempty" doc:"Token scope; default that of the credential's cloud"`
-	Trigger       *Scheduled `json:"trigger,omitempty" doc:"What the trigger query asks for; how often is the connection's poll"`
-	QueriesPer30s int        `json:"queries_per_30s" default:"200" cw:"advanced,min=1,max=100000" doc:"How many queries the service lets the app start in 30 seconds; further ones wait"`
-	Wait          string     `json:"wait" default:"180s" doc:"How long the service may work on one query, 1s to 600s"`
+	Workspace     string        `json:"workspace" cw:"required" doc:"Workspace id (a GUID, not the name)" example:"9d2f7d8a-0c1e-4c7d-9a57-1f4a4b2f3c11"`
+	BaseURL       string        `json:"base_url,omitempty" doc:"Base URL of the query API; default that of the credential's cloud"`
+	Scope         string        `json:"scope,omitempty" doc:"Token scope; default that of the credential's cloud"`
+	Trigger       *Scheduled    `json:"trigger,omitempty" doc:"What the trigger query asks for; how often is the connection's poll"`
+	Alerts        SentinelTable `json:"alerts,omitzero" doc:"How the trigger alerts asks for rows of SecurityAlert; it needs nothing"`
+	Incidents     SentinelTable `json:"incidents,omitzero" doc:"How the trigger incidents asks for rows of SecurityIncident; it needs nothing"`
+	QueriesPer30s int           `json:"queries_per_30s" default:"200" cw:"advanced,min=1,max=100000" doc:"How many queries the service lets the app start in 30 seconds; further ones wait"`
+	Wait          string        `json:"wait" default:"180s" doc:"How long the service may work on one query, 1s to 600s"`
 }
 
 // Client is one connection.
@@ -42,7 +44,8 @@ type Client struct {
 	wait    time.Duration
 	limits  *limiter
 
-	schedule *schedule // nil: there is none
+	schedule          *schedule // nil: there is none
+	alerts, incidents *schedule
 
 	mu   sync.Mutex
 	apis map[time.Duration]*rest.Client // by how long they wait
@@ -61,7 +64,15 @@ func Connector() *sdk.Connector {
 	azure.SignIn(c, func(c *Client) *azure.Session { return c.session })
 	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
 		Name: "query", Summary: "Rows that a scheduled query finds: each new row once, late ones included.", Emits: []string{event.TypeRow},
-		Interval: 5 * time.Minute, Poll: (*Client).poll,
+		Interval: 5 * time.Minute, Poll: (*Client).pollQuery,
+	})
+	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
+		Name: "alerts", Summary: "Alerts of Microsoft Sentinel out of the table SecurityAlert. An alert that comes through Microsoft Graph, too, is one and the same.",
+		Emits: []string{event.TypeAlert}, Interval: 5 * time.Minute, Poll: (*Client).pollAlerts,
+	})
+	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
+		Name: "incidents", Summary: "Incidents of Microsoft Sentinel out of the table SecurityIncident. An incident that comes through Azure Resource Manager or Defender, too, is one and the same.",
+		Emits: []string{event.TypeIncident}, Interval: 5 * time.Minute, Poll: (*Client).pollIncidents,
 	})
 	sdk.OnCheck(c, (*Client).check)
 	return c
@@ -82,9 +93,15 @@ func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
 		return nil, err
 	}
 	if cfg.Trigger != nil {
-		if c.schedule, err = cfg.Trigger.schedule(); err != nil {
+		if c.schedule, err = cfg.Trigger.schedule("trigger", nil); err != nil {
 			return nil, err
 		}
+	}
+	if c.alerts, err = cfg.Alerts.schedule("alerts", alertQuery, alertRows); err != nil {
+		return nil, err
+	}
+	if c.incidents, err = cfg.Incidents.schedule("incidents", incidentQuery, incidentRows); err != nil {
+		return nil, err
 	}
 	c.limits = limiterOf(cmp.Or(cfg.BaseURL, cfg.Cloud().LogAnalytics), &c.cfg.Credential, cfg.QueriesPer30s)
 	_, err = c.waiting(c.wait)
@@ -149,7 +166,7 @@ func (c *Client) checkQuery(ctx context.Context) sdk.Probe {
 // checkTrigger runs the scheduled query over the last minute.
 func (c *Client) checkTrigger(ctx context.Context) sdk.Probe {
 	now := time.Now().UTC()
-	err := c.window(ctx, interval{now.Add(-time.Minute), now}, &pager{emit: func(sdk.Page[cursor]) error { return nil }})
+	err := c.window(ctx, c.schedule, interval{now.Add(-time.Minute), now}, &pager{emit: func(sdk.Page[cursor]) error { return nil }})
 	if e, ok := errors.AsType[*sdk.Error](err); ok && e.Code == codes.OutOfRange {
 		err = nil // many rows in a minute; the poll asks for less
 	}

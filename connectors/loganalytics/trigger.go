@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -44,6 +45,7 @@ type schedule struct {
 	whole                                  bool // it works on all rows of a window together
 	overlap, delay, late, lookback, window time.Duration
 	table                                  string
+	mapping                                *mapping // nil: rows stay rows
 }
 
 // What a query can call its window.
@@ -56,11 +58,13 @@ const (
 type cursor struct {
 	V     int       `json:"v"`
 	Until time.Time `json:"until"`
+	// Refused are rejected rows that the overlap can bring again.
+	Refused []refusal `json:"refused,omitempty"`
 }
 
-// schedule checks the configuration of the trigger.
-func (s *Scheduled) schedule() (*schedule, error) {
-	out := &schedule{Scheduled: *s}
+// schedule checks the configuration of a trigger, which is in the field named.
+func (s *Scheduled) schedule(in string, m *mapping) (*schedule, error) {
+	out := &schedule{Scheduled: *s, mapping: m}
 	for _, d := range []struct {
 		field, text string
 		to          *time.Duration
@@ -74,45 +78,49 @@ func (s *Scheduled) schedule() (*schedule, error) {
 	} {
 		v, err := time.ParseDuration(d.text)
 		if err != nil || v < d.least || v > 366*24*time.Hour {
-			return nil, sdk.BadConfig("trigger."+d.field, "%.40q is not a duration from %s to 8784h", d.text, d.least)
+			return nil, sdk.BadConfig(in+"."+d.field, "%.40q is not a duration from %s to 8784h", d.text, d.least)
 		}
 		*d.to = v
 	}
 	if !columnName().MatchString(s.TimeColumn) {
-		return nil, sdk.BadConfig("trigger.time_column", "%.80q is no name of a column", s.TimeColumn)
+		return nil, sdk.BadConfig(in+".time_column", "%.80q is no name of a column", s.TimeColumn)
 	}
 	var err error
 	if out.bound, err = bind(s.Query, s.Params); err != nil {
 		if e, ok := errors.AsType[*sdk.Error](err); ok {
-			return nil, sdk.BadConfig("trigger", "%v", e)
+			return nil, sdk.BadConfig(in, "%v", e)
 		}
 		return nil, err
 	}
 	for _, name := range []string{windowStart, windowEnd} {
 		if s.Params[name] != nil {
-			return nil, sdk.BadConfig("trigger.params", "%s is bound for you", name)
+			return nil, sdk.BadConfig(in+".params", "%s is bound for you", name)
 		}
 	}
 	out.own = mentions(s.Query, windowStart) || mentions(s.Query, windowEnd)
 	out.pipe = analyze(out.bound.query)
 	if out.pipe.problem != nil {
-		return nil, sdk.BadConfig("trigger.query", "%v", out.pipe.problem)
+		return nil, sdk.BadConfig(in+".query", "%v", out.pipe.problem)
 	}
 	out.table = out.pipe.head[0].text
 	_, why := out.pipe.splittable(s.TimeColumn)
-	out.whole = why != nil
+	out.whole = why != nil && m == nil
 	if out.whole && out.overlap > 0 {
-		return nil, sdk.BadConfig("trigger.overlap", "must be 0s, since %v: rows of windows that overlap would be counted twice; use delay to give late rows their time", why)
+		return nil, sdk.BadConfig(in+".overlap", "must be 0s, since %v: rows of windows that overlap would be counted twice; use delay to give late rows their time", why)
 	}
 	return out, nil
 }
 
-// poll asks for the rows since the last poll, window by window. The cursor moves when a window has been taken whole.
-func (c *Client) poll(ctx context.Context, cur cursor, emit func(sdk.Page[cursor]) error) error {
-	s := c.schedule
-	if s == nil {
+// pollQuery polls with the query that the configuration has.
+func (c *Client) pollQuery(ctx context.Context, cur cursor, emit func(sdk.Page[cursor]) error) error {
+	if c.schedule == nil {
 		return sdk.BadConfig("trigger", "is required for the trigger query: it says what to ask for")
 	}
+	return c.poll(ctx, c.schedule, cur, emit)
+}
+
+// poll asks for the rows since the last poll, window by window. The cursor moves when a window has been taken whole.
+func (c *Client) poll(ctx context.Context, s *schedule, cur cursor, emit func(sdk.Page[cursor]) error) error {
 	now := time.Now().UTC().Truncate(time.Millisecond)
 	end := now.Add(-s.delay)
 	from := end.Add(-s.lookback)
@@ -125,12 +133,12 @@ func (c *Client) poll(ctx context.Context, cur cursor, emit func(sdk.Page[cursor
 		if w.to.After(end) {
 			w.to = end
 		}
-		next := cursor{V: 1, Until: w.to}
+		next := cursor{V: 1, Until: w.to, Refused: slices.Clone(cur.Refused)}
 		if cur.Until.After(w.to) {
 			next.Until = cur.Until // a part of the overlap
 		}
-		p := pager{emit: emit, cur: cur}
-		err := c.window(ctx, w, &p)
+		p := pager{emit: emit, cur: cur, next: &next}
+		err := c.window(ctx, s, w, &p)
 		if e, ok := errors.AsType[*sdk.Error](err); ok && e.Code == codes.OutOfRange && !p.gave && !s.whole {
 			if mid, can := w.middle(shortest); can {
 				width = mid.Sub(w.from).Truncate(time.Millisecond)
@@ -141,6 +149,7 @@ func (c *Client) poll(ctx context.Context, cur cursor, emit func(sdk.Page[cursor
 		if err != nil {
 			return fmt.Errorf("window %s: %w", w, err)
 		}
+		next.forget(next.Until.Add(-s.overlap))
 		p.page.Cursor = next
 		if err := emit(p.page); err != nil {
 			return err
@@ -152,8 +161,7 @@ func (c *Client) poll(ctx context.Context, cur cursor, emit func(sdk.Page[cursor
 }
 
 // window asks for one window. Its rows are held back until it is known to be whole.
-func (c *Client) window(ctx context.Context, w interval, p *pager) error {
-	s := c.schedule
+func (c *Client) window(ctx context.Context, s *schedule, w interval, p *pager) error {
 	a := &ask{
 		workspace: c.cfg.Workspace, path: "/v1/workspaces/" + c.cfg.Workspace + "/query", wait: c.wait,
 		prefer: fmt.Sprintf("wait=%d", int(c.wait.Seconds())), limits: limits{rows: s.MaxRows},
@@ -165,7 +173,10 @@ func (c *Client) window(ctx context.Context, w interval, p *pager) error {
 		return c.failed(a, err, "")
 	}
 	return held.each(func(row rawRow) error {
-		ev, rejected := c.rowEvent(row, w)
+		ev, rejected := c.event(s, row, w)
+		if rejected != nil && p.next != nil && !p.next.refuse(row, w.to) {
+			return nil
+		}
 		return p.add(ev, rejected)
 	})
 }
@@ -198,6 +209,7 @@ const pageBytes = 1 << 20
 type pager struct {
 	emit  func(sdk.Page[cursor]) error
 	cur   cursor
+	next  *cursor // of the window's end; nil: nobody wants it
 	page  sdk.Page[cursor]
 	bytes int
 	gave  bool
@@ -220,10 +232,22 @@ func (p *pager) add(ev sdk.Event, rejected *sdk.Rejected) error {
 	return err
 }
 
-// rowEvent makes an event of a row. The same row makes the same event, whichever window it came in, if it has a time.
-func (c *Client) rowEvent(row rawRow, w interval) (sdk.Event, *sdk.Rejected) {
-	s := c.schedule
-	source := strings.TrimRight(cmp.Or(c.cfg.BaseURL, c.cfg.Cloud().LogAnalytics), "/") + "/v1/workspaces/" + c.cfg.Workspace
+// event makes an event of a row, or a rejection that keeps it.
+func (c *Client) event(s *schedule, row rawRow, w interval) (sdk.Event, *sdk.Rejected) {
+	if s.mapping != nil {
+		return c.tableEvent(s.mapping, row)
+	}
+	return c.rowEvent(s, row, w)
+}
+
+// base is the address of the workspace.
+func (c *Client) base() string {
+	return strings.TrimRight(cmp.Or(c.cfg.BaseURL, c.cfg.Cloud().LogAnalytics), "/") + "/v1/workspaces/" + c.cfg.Workspace
+}
+
+// rowEvent makes an event of a row of any table. The same row makes the same event, whichever window it came in, if it has a time.
+func (c *Client) rowEvent(s *schedule, row rawRow, w interval) (sdk.Event, *sdk.Rejected) {
+	source := c.base()
 	reject := func(format string, args ...any) (sdk.Event, *sdk.Rejected) {
 		return sdk.Event{}, &sdk.Rejected{Source: source, Subject: s.Name, Reason: fmt.Sprintf(format, args...), Raw: append([]byte(nil), row...)}
 	}

@@ -80,7 +80,7 @@ var goCaches = sync.OnceValue(func() map[string]string {
 })
 
 func setUp(env *testscript.Env) error {
-	s := &script{}
+	s := &script{tables: map[string]bool{}}
 	env.Values[scriptKey{}] = s
 	env.Defer(s.close)
 	// Nothing of the machine that could make a difference, and time stamps that do not depend on it.

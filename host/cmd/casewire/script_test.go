@@ -35,6 +35,7 @@ var commands = map[string]func(ts *testscript.TestScript, neg bool, args []strin
 	"vendors":    vendors,    // vendors [push]: start the fakes; write casewire.yaml, flows and secrets; set HOST_URL and LISTEN
 	"ready":      ready,      // ready: the host answers
 	"alert":      addAlert,   // alert [N | FILE]: N alerts out of the fixtures, or the one in FILE
+	"row":        addRow,     // row TABLE FILE: the row in FILE, a JSON object by column, is in the workspace; $GUID in it is the last alert's
 	"issues":     waitIssues, // issues N: Jira has N issues, each about another alert
 	"jira":       troubleJira,
 	"graph":      troubleGraph,
@@ -60,6 +61,7 @@ type script struct {
 	world  *lab.World
 	alerts []lab.Alert
 	token  string
+	tables map[string]bool // that rows were put in
 	stops  []func()
 }
 
@@ -156,6 +158,35 @@ func addAlert(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Setenv("ALERT", s.alerts[0].ID)
 		s.alerts = s.alerts[1:]
 	}
+}
+
+// addRow puts a row where Log Analytics finds it. All rows of a table have the columns of the first.
+func addRow(ts *testscript.TestScript, neg bool, args []string) {
+	wantArgs(ts, neg, args, 2, 2, "row TABLE FILE")
+	s := of(ts)
+	now := time.Now().UTC().Format(time.RFC3339Nano)
+	text := strings.NewReplacer("$GUID", strings.TrimPrefix(ts.Getenv("ALERT"), "sn"), "$NOW", now).Replace(ts.ReadFile(args[1]))
+	var cells map[string]any
+	ts.Check(json.Unmarshal([]byte(text), &cells))
+	names := sortedNames(cells)
+	row := make([]any, len(names))
+	for i, name := range names {
+		row[i] = cells[name]
+	}
+	if s.tables[args[0]] {
+		s.vendors(ts).Azure.AddRows(args[0], row)
+		return
+	}
+	t := azurefake.Table{Rows: [][]any{row}}
+	for _, name := range names {
+		typ := azurefake.String
+		if _, err := time.Parse(time.RFC3339, fmt.Sprint(cells[name])); err == nil {
+			typ = azurefake.Datetime
+		}
+		t.Columns = append(t.Columns, azurefake.Column{Name: name, Type: typ})
+	}
+	s.vendors(ts).Azure.SetTable(args[0], t, 0)
+	s.tables[args[0]] = true
 }
 
 func waitIssues(ts *testscript.TestScript, neg bool, args []string) {

@@ -181,6 +181,7 @@ connections:
   logs:
     connector: loganalytics
     credential: entra
+    poll: %s
     config:
       base_url: %s
       workspace: %s
@@ -200,7 +201,7 @@ connections:
       api_key: file:hive.secret
 flows: [flows/*.yaml]
 `, w.listen, w.HostURL, w.Azure.Tenant(), w.Azure.ClientID(), w.azureURL, c.Poll, w.azureURL, c.Push, state,
-		w.azureURL, w.Azure.Workspace(), w.jiraURL, account, w.project, w.indexLag, w.hiveURL)
+		c.Poll, w.azureURL, w.Azure.Workspace(), w.jiraURL, account, w.project, w.indexLag, w.hiveURL)
 	files := map[string]string{"casewire.yaml": config}
 	for name, text := range c.Flows {
 		files[filepath.Join("flows", name)] = text
