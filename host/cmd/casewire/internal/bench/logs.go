@@ -59,7 +59,8 @@ func logs(ctx context.Context) (figures []figure, err error) {
 		if err != nil {
 			return err
 		}
-		figures = append(ratio, peak)
+		figures = append(figures, ratio...)
+		figures = append(figures, peak)
 		return nil
 	})
 	return figures, err
