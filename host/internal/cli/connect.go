@@ -29,6 +29,7 @@ type Connected struct {
 	// Redact takes the configuration's secrets out of a text.
 	Redact func(string) string
 
+	desc   *connectorv1.DescribeResponse
 	cat    *catalog.Catalog
 	keeper *stateful
 }
@@ -36,11 +37,15 @@ type Connected struct {
 // Call is one attempt at one action.
 type Call = catalog.Invocation
 
-// Connect starts the connector of a connection. Without a name it is the only one of the connector given. Findings about the
-// configuration go to stderr; the error then is quiet, with the exit code of the mistake.
+// Connect starts the connector of a connection. Without a name it is the only one of the connector given; without a
+// connector it is the one of that name, whatever it connects to. Mistakes of the configuration go to stderr; the error then is
+// quiet, with the exit code of the mistake. Secrets of other connections are not asked for.
 func Connect(ctx context.Context, app App, path, connection, connector string, stderr io.Writer) (_ *Connected, err error) {
 	known := newConnectors(app)
 	file, diags := config.Load(path, known)
+	if !diags.HasErrors() {
+		diags = nil // warnings are for casewire validate
+	}
 	if err := report(stderr, diags, "; nothing was tried"); err != nil {
 		return nil, err
 	}
@@ -48,12 +53,11 @@ func Connect(ctx context.Context, app App, path, connection, connector string, s
 	if err != nil {
 		return nil, err
 	}
-	secrets, missing := file.ResolveSecrets(ctx, diag.Warning)
+	alone := *file
+	alone.Connections = []config.Connection{*conn}
+	secrets, missing := alone.ResolveSecrets(ctx, diag.Error)
 	cfg, ok := secrets.Configs[conn.Name]
 	if !ok {
-		for i := range missing {
-			missing[i].Severity = diag.Error
-		}
 		if err := report(stderr, missing, "; nothing was tried"); err != nil {
 			return nil, err
 		}
@@ -67,48 +71,55 @@ func Connect(ctx context.Context, app App, path, connection, connector string, s
 			c.Close()
 		}
 	}()
-	to := catalog.Connection{Name: conn.Name, Connector: conn.Connector, Tenant: conn.Tenant, Config: cfg}
-	if err := c.state(ctx, app, path, file, secrets, &to); err != nil {
-		return nil, err
-	}
+	c.desc, _ = known.Connector(conn.Connector)
 	limits := host.Limits{Memory: file.Plugins.Memory, Files: file.Plugins.Files}
 	c.cat, err = catalog.New(catalog.Options{
-		Connectors: known.all(), HostVersion: app.Version, Grace: time.Second, Redact: secrets.Redactor.String,
+		Connectors: known.all(), HostVersion: app.Version, Grace: time.Second, Redact: c.Redact,
 		Sandbox: sandbox(file.Plugins), Limits: limits.OrDefault(host.DefaultLimits),
 	})
 	if err != nil {
 		return nil, Environment(err)
 	}
+	d := &doctor{app: app, path: path, file: &alone, secrets: secrets}
+	to := catalog.Connection{Name: conn.Name, Connector: conn.Connector, Tenant: conn.Tenant, Config: cfg, Hooks: d.hooks(ctx, conn.Name, c.desc)}
+	if err := c.state(ctx, d, &to); err != nil {
+		return nil, err
+	}
 	c.cat.OnState(c.keeper.keep)
 	outcomes, err := c.cat.Configure(ctx, []catalog.Connection{to})
-	if err == nil && outcomes[0].Err != nil {
-		err = outcomes[0].Err
-	}
 	if err != nil {
-		return nil, startError(fmt.Errorf("connection %s: %w", conn.Name, err))
+		return nil, Environment(err)
+	}
+	for _, o := range outcomes {
+		if o.Err != nil {
+			o.Err.Message = c.Redact(o.Err.Message)
+			return nil, startError(fmt.Errorf("connection %s: %w", conn.Name, o.Err))
+		}
 	}
 	return c, nil
 }
 
-// choose finds a connection by name, or the only one of a connector.
+// choose finds a connection by name, of a connector or of any, or the only one of a connector.
 func choose(file *config.File, name, connector string) (*config.Connection, error) {
 	var names []string
 	var found *config.Connection
 	for i := range file.Connections {
 		c := &file.Connections[i]
 		if c.Name == name {
-			if c.Connector != connector {
+			if connector != "" && c.Connector != connector {
 				return nil, Invalid(fmt.Errorf("the connection %s is one of %s, not of %s", name, c.Connector, connector))
 			}
 			return c, nil
 		}
-		if c.Connector == connector {
+		if connector == "" || c.Connector == connector {
 			names = append(names, c.Name)
 			found = c
 		}
 	}
 	slices.Sort(names)
 	switch {
+	case connector == "":
+		return nil, Invalid(fmt.Errorf("there is no connection %q in %s; there are %s", name, file.Path, strings.Join(names, ", ")))
 	case name != "" && len(names) > 0:
 		return nil, Invalid(fmt.Errorf("there is no connection %q; of %s there are %s", name, connector, strings.Join(names, ", ")))
 	case len(names) == 0:
@@ -121,8 +132,7 @@ func choose(file *config.File, name, connector string) (*config.Connection, erro
 
 // state gives the connection what is kept for it, as the doctor does. While a host runs, what is good for one use is the
 // host's.
-func (c *Connected) state(ctx context.Context, app App, path string, file *config.File, secrets *config.Resolved, to *catalog.Connection) error {
-	d := &doctor{app: app, path: path, file: file, secrets: secrets}
+func (c *Connected) state(ctx context.Context, d *doctor, to *catalog.Connection) error {
 	c.keeper = d.keeper(ctx)
 	if c.keeper.reader == nil {
 		return nil
@@ -134,7 +144,7 @@ func (c *Connected) state(ctx context.Context, app App, path string, file *confi
 	if !has {
 		return nil
 	}
-	rw, err := sqlite.Open(ctx, file.Store.Path, sqlite.Options{})
+	rw, err := sqlite.Open(ctx, d.file.Store.Path, sqlite.Options{})
 	switch {
 	case errors.Is(err, sqlite.ErrLocked):
 		return Environment(fmt.Errorf("a host runs and holds what connection %s keeps, such as a sign-in; a second user of it could end it for both: stop the host for this, or use a credential that is good for many", to.Name))
@@ -145,7 +155,7 @@ func (c *Connected) state(ctx context.Context, app App, path string, file *confi
 		return Environment(err)
 	}
 	if !c.keeper.give(ctx, to) {
-		return Environment(errors.New(d.findings[len(d.findings)-1].Summary))
+		return Environment(fmt.Errorf("connection %s: %s", to.Name, c.Redact(d.findings[len(d.findings)-1].Summary)))
 	}
 	return nil
 }

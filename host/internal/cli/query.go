@@ -17,10 +17,6 @@ import (
 	"github.com/mattn/go-isatty"
 	"github.com/spf13/cobra"
 
-	"github.com/casewire/casewire/host"
-	"github.com/casewire/casewire/host/diag"
-	"github.com/casewire/casewire/host/internal/catalog"
-	"github.com/casewire/casewire/host/internal/config"
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
 )
@@ -161,12 +157,12 @@ func (o *queryOptions) run(ctx context.Context, app App, connection, text string
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
-	one, err := openConnection(ctx, app, o.config, connection, stderr)
+	conn, err := Connect(ctx, app, o.config, connection, "", stderr)
 	if err != nil {
 		return err
 	}
-	defer one.close()
-	action, err := queryAction(one.desc, o.action)
+	defer conn.Close()
+	action, err := queryAction(conn.desc, o.action)
 	if err != nil {
 		return Invalid(fmt.Errorf("connection %s: %w", connection, err))
 	}
@@ -178,7 +174,7 @@ func (o *queryOptions) run(ctx context.Context, app App, connection, text string
 	tell := newTicker(stderr)
 	defer tell.clear()
 	for try := 1; ; try++ {
-		out, err := one.invoke(ctx, action.GetName(), input, func(m *connectorv1.InvokeResponse) error {
+		out, err := conn.Invoke(ctx, Call{Action: action.GetName(), Input: input, Attempt: 1}, func(m *connectorv1.InvokeResponse) error {
 			switch k := m.GetKind().(type) {
 			case *connectorv1.InvokeResponse_Rows:
 				tell.rows += uint64(k.Rows.GetCount())
@@ -204,7 +200,7 @@ func (o *queryOptions) run(ctx context.Context, app App, connection, text string
 				continue
 			}
 		}
-		return queryFailed(one, e)
+		return queryFailed(conn, e)
 	}
 }
 
@@ -239,8 +235,8 @@ func (o *queryOptions) finish(sink *querySink, out json.RawMessage, stderr io.Wr
 }
 
 // queryFailed gives an error its exit code.
-func queryFailed(one *oneConnection, e *plugin.Error) error {
-	err := errors.New(one.redact(e.Error()))
+func queryFailed(conn *Connected, e *plugin.Error) error {
+	err := errors.New(conn.Redact(e.Error()))
 	switch e.Class() {
 	case plugin.ClassInvalid, plugin.ClassConfig:
 		return Invalid(err)
@@ -338,96 +334,6 @@ func (o *queryOptions) input(a *connectorv1.Action, text string, params map[stri
 		in["render"] = true
 	}
 	return json.Marshal(in)
-}
-
-// oneConnection is a connection that this process has opened for itself.
-type oneConnection struct {
-	name   string
-	desc   *connectorv1.DescribeResponse
-	cat    *catalog.Catalog
-	redact func(string) string
-	stops  []func()
-}
-
-// openConnection starts the connector of a connection, without a host.
-func openConnection(ctx context.Context, app App, path, name string, stderr io.Writer) (_ *oneConnection, err error) {
-	known := newConnectors(app)
-	file, diags := config.Load(path, known)
-	if !diags.HasErrors() {
-		diags = nil // warnings are for casewire validate
-	}
-	if err := report(stderr, diags, "; nothing was asked"); err != nil {
-		return nil, err
-	}
-	i := slices.IndexFunc(file.Connections, func(c config.Connection) bool { return c.Name == name })
-	if i < 0 {
-		var names []string
-		for _, c := range file.Connections {
-			names = append(names, c.Name)
-		}
-		return nil, Invalid(fmt.Errorf("there is no connection %q in %s; there are %s", name, path, strings.Join(names, ", ")))
-	}
-	conn := file.Connections[i]
-	alone := *file
-	alone.Connections = []config.Connection{conn} // secrets of others are none of our business
-	secrets, missing := alone.ResolveSecrets(ctx, diag.Error)
-	if _, ok := secrets.Configs[name]; !ok {
-		return nil, report(stderr, missing, "; nothing was asked")
-	}
-	one := &oneConnection{name: name, redact: secrets.Redactor.String}
-	defer func() {
-		if err != nil {
-			one.close()
-		}
-	}()
-	one.desc, _ = known.Connector(conn.Connector)
-	limits := host.Limits{Memory: file.Plugins.Memory, Files: file.Plugins.Files}
-	one.cat, err = catalog.New(catalog.Options{
-		Connectors: known.all(), HostVersion: app.Version, Grace: time.Second, Redact: one.redact,
-		Sandbox: sandbox(file.Plugins), Limits: limits.OrDefault(host.DefaultLimits),
-	})
-	if err != nil {
-		return nil, Environment(err)
-	}
-	one.stops = append(one.stops, func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopGrace)
-		defer cancel()
-		_ = one.cat.Stop(ctx) // what is left behind ends with this process
-	})
-	d := &doctor{app: app, path: path, file: &alone, secrets: secrets}
-	keeper := d.keeper(ctx)
-	one.stops = append(one.stops, keeper.close)
-	to := catalog.Connection{Name: name, Connector: conn.Connector, Tenant: conn.Tenant, Config: secrets.Configs[name], Hooks: d.hooks(ctx, name, one.desc)}
-	if !keeper.give(ctx, &to) {
-		return nil, Environment(fmt.Errorf("connection %s: %s", name, one.redact(d.findings[len(d.findings)-1].Summary)))
-	}
-	one.cat.OnState(keeper.keep)
-	outcomes, err := one.cat.Configure(ctx, []catalog.Connection{to})
-	if err != nil {
-		return nil, Environment(err)
-	}
-	for _, o := range outcomes {
-		if o.Err == nil {
-			continue
-		}
-		e := errors.New(one.redact(fmt.Sprintf("connection %s: %v", name, o.Err)))
-		if o.Err.Class() == plugin.ClassUnavailable {
-			return nil, Environment(e)
-		}
-		return nil, Invalid(e)
-	}
-	return one, nil
-}
-
-func (o *oneConnection) invoke(ctx context.Context, action string, input []byte, on func(*connectorv1.InvokeResponse) error) (json.RawMessage, error) {
-	return o.cat.Invoke(ctx, catalog.Invocation{Connection: o.name, Action: action, Input: input, Attempt: 1}, on)
-}
-
-func (o *oneConnection) close() {
-	for _, stop := range slices.Backward(o.stops) {
-		stop()
-	}
-	o.stops = nil
 }
 
 // ticker tells on a terminal how far a query is.
