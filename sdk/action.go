@@ -28,6 +28,7 @@ type actionSpec struct {
 	byCaller      bool
 	effectRules   []EffectRule
 	blobs         bool
+	vouched       bool
 	input         *schema.Plan
 	output        []byte // schema
 	// run decodes the input, calls the author and encodes the output. Emit is for rows.
@@ -78,6 +79,13 @@ func Deprecated(instead string) ActionOption {
 // changing action that does not say so is refused before the author's code sees it.
 func DryRuns() ActionOption {
 	return func(a *actionSpec) { a.dryRuns = true }
+}
+
+// Vouched says that the author answers for rows that are json.RawMessage: each is one well-formed JSON object in UTF-8 on
+// one line. They are not checked on their way out, which is for connectors that write large results themselves. The host
+// checks them all the same, and ends the call of a connector that has not kept its word.
+func Vouched() ActionOption {
+	return func(a *actionSpec) { a.vouched = true }
 }
 
 // EffectRule gives the effect of calls whose input has one of the values at a property, such as a method GET.

@@ -55,7 +55,7 @@ type Client struct {
 func Connector() *sdk.Connector {
 	c := sdk.New("loganalytics", Version, "Log Analytics queries (KQL) as typed rows.", open).
 		Egress(azure.Egress([]string{"base_url"}, func(c azure.Cloud) string { return c.LogAnalytics })...)
-	sdk.Rows(c, "query", "Run a KQL query.", (*Client).query, sdk.Read,
+	sdk.Rows(c, "query", "Run a KQL query.", (*Client).query, sdk.Read, sdk.Vouched(),
 		sdk.Example("root console logins of one account", map[string]any{
 			"query":    "AWSCloudTrail | where UserIdentityType == \"Root\" and RecipientAccountId == acct | project TimeGenerated, SourceIpAddress",
 			"params":   map[string]any{"acct": "123456789012"},

@@ -22,7 +22,7 @@ type scanner struct {
 }
 
 const (
-	scanBuffer = 64 << 10
+	scanBuffer = 256 << 10
 	// deepest is how deep values may be nested; the service's dynamic values stop at 100.
 	deepest = 512
 )
