@@ -102,6 +102,9 @@ func (d *doctor) examine(ctx context.Context, stderr io.Writer) error {
 	}
 	d.store(ctx)
 	d.webhooks(ctx, known)
+	if err := d.gap(ctx, known, time.Now()); err != nil {
+		d.add(Finding{Area: "store", Check: "events", Status: statusFailed, Summary: err.Error()})
+	}
 	return d.connections(ctx, known)
 }
 
