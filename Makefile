@@ -20,7 +20,7 @@ demo: build ## The main job against bundled fakes, with a kill -9 in the middle
 
 .PHONY: test
 test: ## All tests, with the race detector
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 30m ./...
 
 .PHONY: check
 check: fmt-check vet tidy-check lint proto-check test demo ## Everything that must pass before a change lands
