@@ -277,12 +277,15 @@ const (
 	pageLimit = 10 * time.Second
 )
 
-// page gets one page. A later one is asked for again when its answer is lost, late or throttled for a short while: a list
-// of a hundred pages would never come to its end if each lost answer made it begin anew.
+// page gets one page. A later one is asked for again when its answer is lost, late, no JSON or throttled for a short
+// while: a list of a hundred pages would never come to its end if each lost answer made it begin anew.
 func (c *Client) page(ctx context.Context, req Request, later bool) (*Response, error) {
 	wait := pageWait
 	for try := 1; ; try++ {
 		resp, err := c.Do(ctx, req)
+		if err == nil && later && len(resp.Body) > 0 {
+			err = resp.JSON(new(json.RawMessage)) // a sign-in page, or half of an answer
+		}
 		var e *sdk.Error
 		if err == nil || !later || try == pageTries || !errors.As(err, &e) ||
 			e.Code != codes.Unavailable && e.Code != codes.ResourceExhausted || e.RetryAfter > pageLimit {

@@ -815,6 +815,8 @@ func TestLaterPagesAreAskedForAgain(t *testing.T) {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		case page == 1 && n == 2:
 			panic(http.ErrAbortHandler)
+		case page == 1 && n == 3:
+			_, _ = io.WriteString(w, `<html><title>Sign in</title></html>`)
 		case page == 2:
 			w.Header().Set("Retry-After", "600")
 			w.WriteHeader(http.StatusTooManyRequests)
@@ -837,7 +839,7 @@ func TestLaterPagesAreAskedForAgain(t *testing.T) {
 	if seen != 2 || !errors.As(last, &e) || e.RetryAfter != 10*time.Minute {
 		t.Errorf("%d pages, then %v", seen, last)
 	}
-	if n := asked[1].Load(); n < 3 || asked[2].Load() != 1 {
+	if n := asked[1].Load(); n < 4 || asked[2].Load() != 1 {
 		t.Errorf("asked %d and %d times", n, asked[2].Load())
 	}
 }
