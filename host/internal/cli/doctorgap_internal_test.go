@@ -12,8 +12,13 @@ func TestGap(t *testing.T) {
 		push, poll int
 		says       string
 	}{
-		{0, 0, ""}, {0, gapLeast - 1, ""}, {0, gapLeast, "nothing comes by push"}, {gapLeast, 0, ""}, {50, 50, ""},
-		{40, 60, "most pushes do not arrive, the last one 1m0s ago"}, {80, 20, ""},
+		{0, 0, ""},
+		{0, gapLeast - 1, ""},
+		{0, gapLeast, "nothing comes by push"},
+		{gapLeast, 0, ""},
+		{50, 50, ""},
+		{40, 60, "most pushes do not arrive, the last one 1m0s ago"},
+		{80, 20, ""},
 	} {
 		if got := lateBy(c.push, c.poll, time.Minute); (got == "") != (c.says == "") || !strings.HasPrefix(got, c.says) {
 			t.Errorf("push %d, poll %d: %q, want %q", c.push, c.poll, got, c.says)
