@@ -1,37 +1,24 @@
 package jira
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
 
+	"github.com/casewire/casewire/connectors/internal/contract"
 	"github.com/casewire/casewire/connectors/jira/jirafake"
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/sdk/sdktest"
 )
 
-// contract is Atlassian's description of Jira Cloud, where it is at hand; else nil.
-var contract = sync.OnceValues(func() (*openapi3.T, error) {
-	dir := os.Getenv("CASEWIRE_CONTRACTS")
-	if dir == "" {
-		return nil, nil
-	}
-	doc, err := openapi3.NewLoader().LoadFromFile(filepath.Join(dir, "cases", "jira-cloud-platform-v2-derived.trimmed.openapi.json"))
-	if err != nil {
+// description is Atlassian's of Jira Cloud, where it is at hand; else nil.
+var description = sync.OnceValues(func() (*openapi3.T, error) {
+	doc, err := contract.Load("cases/jira-cloud-platform-v2-derived.trimmed.openapi.json")
+	if doc == nil || err != nil {
 		return nil, err
 	}
 	// Jira writes zones without a colon, whatever the format is called. And the schema of a field's value is {}: anything,
@@ -51,143 +38,38 @@ var contract = sync.OnceValues(func() (*openapi3.T, error) {
 // service desk's and OAuth's own pages.
 var silent = []string{"/oauth/token", "/rest/servicedeskapi/"}
 
-// judge holds every request that a test's connector sends, and every reply that the fake gives, against the contract. It
-// serves Cloud only: there is no contract of Data Center's.
-type judge struct {
-	t    *testing.T
-	doc  *openapi3.T
-	next http.Handler
-
-	mu   sync.Mutex
-	seen map[string]bool
-}
-
-// judged wraps the fake, where the contract is at hand.
+// judged has the fake judged, where the contract is at hand. It serves Cloud only: there is no contract of Data Center's.
 func judged(t *testing.T, next http.Handler) http.Handler {
 	t.Helper()
-	doc, err := contract()
+	doc, err := description()
 	if err != nil {
 		t.Fatalf("contract: %v", err)
 	}
 	if doc == nil {
 		return next
 	}
-	return &judge{t: t, doc: doc, next: next, seen: map[string]bool{}}
-}
-
-// route finds the operation of a request.
-func (j *judge) route(r *http.Request) (*routers.Route, map[string]string) {
-	path := r.URL.Path
-	if i := strings.Index(path, "/rest/"); i > 0 { // below /ex/jira/{cloudId}
-		path = path[i:]
-	}
-	// Version 3 differs in the form of texts only, which the contract leaves open.
-	parts := strings.Split(strings.Replace(path, "/rest/api/3/", "/rest/api/2/", 1), "/")
-	var best *routers.Route
-	var args map[string]string
-	for template, item := range j.doc.Paths.Map() {
-		want := strings.Split(template, "/")
-		if len(want) != len(parts) || item.GetOperation(r.Method) == nil {
-			continue
+	return &contract.Judge{T: t, Doc: doc, Next: next, Silent: silent, Path: func(path string) string {
+		if i := strings.Index(path, "/rest/"); i > 0 { // below /ex/jira/{cloudId}
+			path = path[i:]
 		}
-		found := map[string]string{}
-		ok := true
-		for i, w := range want {
-			if strings.HasPrefix(w, "{") {
-				found[strings.Trim(w, "{}")] = parts[i]
-			} else if w != parts[i] {
-				ok = false
-			}
-		}
-		if ok && (best == nil || len(found) < len(args)) {
-			best = &routers.Route{Spec: j.doc, Path: template, PathItem: item, Method: r.Method, Operation: item.GetOperation(r.Method)}
-			args = found
-		}
-	}
-	return best, args
-}
-
-func (j *judge) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(r.Body)
-	if err != nil {
-		j.t.Errorf("read request: %v", err)
-	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
-	route, args := j.route(r)
-	if route == nil {
-		if !slices.ContainsFunc(silent, func(s string) bool { return strings.Contains(r.URL.Path, s) }) {
-			j.t.Errorf("%s %s is not in the contract", r.Method, r.URL.Path)
-		}
-		j.next.ServeHTTP(w, r)
-		return
-	}
-	check := r.Clone(r.Context())
-	check.Body = io.NopCloser(bytes.NewReader(body))
-	in := &openapi3filter.RequestValidationInput{
-		Request: check, PathParams: args, Route: route,
-		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, MultiError: true, ExcludeRequestBody: strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/")},
-	}
-	if err := openapi3filter.ValidateRequest(r.Context(), in); err != nil {
-		j.t.Errorf("%s %s breaks the contract: %v\n%.2000s", r.Method, r.URL, err, body)
-	}
-	tee := &tee{ResponseWriter: w}
-	j.next.ServeHTTP(tee, r)
-	j.mu.Lock()
-	j.seen[r.Method+" "+route.Path] = true
-	j.mu.Unlock()
-	kind, _, _ := strings.Cut(tee.Header().Get("Content-Type"), ";")
-	if described := route.Operation.Responses.Status(tee.status); described == nil || described.Value.Content == nil || tee.body.Len() == 0 && tee.status != http.StatusOK || len(tee.body.Bytes()) > 0 && (kind != "application/json" || !json.Valid(tee.body.Bytes())) {
-		return // a fault that was asked for
-	}
-	out := &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: in, Status: tee.status, Header: http.Header{"Content-Type": {kind}}, Options: in.Options,
-	}
-	out.SetBodyBytes(tee.body.Bytes())
-	if err := openapi3filter.ValidateResponse(r.Context(), out); err != nil {
-		j.t.Errorf("the fake's %d to %s %s breaks the contract: %v\n%.2000s", tee.status, r.Method, r.URL, err, tee.body.Bytes())
-	}
-}
-
-// tee keeps what is answered.
-type tee struct {
-	http.ResponseWriter
-
-	status int
-	body   bytes.Buffer
-}
-
-func (t *tee) WriteHeader(status int) {
-	t.status = status
-	t.ResponseWriter.WriteHeader(status)
-}
-
-func (t *tee) Write(b []byte) (int, error) {
-	if t.status == 0 {
-		t.status = http.StatusOK
-	}
-	t.body.Write(b)
-	return t.ResponseWriter.Write(b)
-}
-
-func (t *tee) Unwrap() http.ResponseWriter { return t.ResponseWriter }
-
-func (t *tee) Hijack() (net.Conn, *bufio.ReadWriter, error) {
-	return http.NewResponseController(t.ResponseWriter).Hijack()
+		// Version 3 differs in the form of texts only, which the contract leaves open.
+		return strings.Replace(path, "/rest/api/3/", "/rest/api/2/", 1)
+	}}
 }
 
 // TestEveryRequestKeepsTheContract sends every kind of request that the connector can send to Cloud, and looks whether
 // none was left out; other tests send them in all their forms through the same judge.
 func TestEveryRequestKeepsTheContract(t *testing.T) {
 	t.Parallel()
-	doc, err := contract()
+	doc, err := description()
 	if err != nil {
 		t.Fatal(err)
 	}
 	if doc == nil {
-		t.Skip("CASEWIRE_CONTRACTS names no folder with the vendors' contracts")
+		t.Skip(contract.Variable + " names no folder with the vendors' contracts")
 	}
 	fake := jirafake.New(jirafake.Options{NoIssueLimit: true, Projects: richProject()})
-	j, _ := judged(t, fake).(*judge)
+	j, _ := judged(t, fake).(*contract.Judge)
 	srv := httptest.NewServer(j)
 	t.Cleanup(func() { srv.Close(); fake.Close() })
 	cfg := testConfig(srv.URL)
@@ -238,7 +120,7 @@ func TestEveryRequestKeepsTheContract(t *testing.T) {
 		"POST /rest/api/2/issue/{issueIdOrKey}/attachments", "GET /rest/api/2/attachment/meta", "GET /rest/api/2/attachment/content/{id}",
 		"PUT /rest/api/2/issue/{issueIdOrKey}/properties/{propertyKey}", "POST /rest/api/2/issueLink", "POST /rest/api/2/issue/{issueIdOrKey}/remotelink",
 	} {
-		if !j.seen[want] {
+		if !j.Seen(want) {
 			t.Errorf("no test sends %s", want)
 		}
 	}
