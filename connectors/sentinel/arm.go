@@ -172,7 +172,7 @@ func (a *armClient) put(ctx context.Context, path string, body, out any) (*rest.
 
 // ask posts a question, which changes nothing.
 func (a *armClient) ask(ctx context.Context, path string, out any) error {
-	resp, err := a.api.Do(ctx, rest.Request{Method: http.MethodPost, Path: path, Query: versioned(nil), Write: new(false)})
+	resp, err := a.api.Read(ctx, rest.Request{Method: http.MethodPost, Path: path, Query: versioned(nil), Write: new(false)})
 	if err != nil {
 		return err
 	}

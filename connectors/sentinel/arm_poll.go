@@ -26,9 +26,11 @@ const (
 	armListCap = 1000
 	// armAtOnce is how many incidents are completed at a time, with three questions each.
 	armAtOnce = 4
-	// armPatience is how many polls may fail at one incident's parts before it goes without them: one incident whose
-	// entities cannot be had must not hold up all others for ever.
-	armPatience = 5
+	// An incident goes without its parts when this many polls failed at them, and no poll came to its end for this long:
+	// one whose entities cannot be had must not hold up all others for ever, and a short outage must not make incidents
+	// without entities.
+	armPatience     = 5
+	armPatienceTime = 5 * time.Minute
 )
 
 // armCursor is the position of the poll of a workspace's incidents. The list is ordered by time of change, so that the
@@ -36,9 +38,10 @@ const (
 type armCursor struct {
 	Since time.Time `json:"since"`
 	Swept time.Time `json:"swept"`
-	Seen  []string  `json:"seen,omitempty"` // revisions that were emitted, oldest first
-	Stuck string    `json:"stuck,omitempty"`
+	Seen  []string  `json:"seen,omitempty"`  // revisions that were emitted, oldest first
+	Stuck string    `json:"stuck,omitempty"` // the revision whose parts cannot be had
 	Tries int       `json:"tries,omitempty"`
+	Tried time.Time `json:"tried,omitzero"` // since when no poll has come to its end
 }
 
 // pollIncidentsARM brings every incident of the workspace that changed since the cursor, looking back over the overlap,
@@ -61,6 +64,7 @@ func (c *Client) pollIncidentsARM(ctx context.Context, cur armCursor, emit func(
 	if err := r.run(ctx, from); err != nil {
 		return err
 	}
+	r.cur.Tried = time.Time{}
 	if sweep {
 		r.cur.Swept = now
 	}
@@ -173,7 +177,7 @@ func (r *armRound) take(ctx context.Context, todo []armHead) error {
 		var wg sync.WaitGroup
 		for i, h := range batch {
 			mark := h.mark()
-			without := r.cur.Stuck == mark && r.cur.Tries >= armPatience
+			without := r.cur.Stuck == mark && r.cur.Tries >= armPatience && time.Since(r.cur.Tried) >= armPatienceTime
 			wg.Go(func() {
 				results[i].ev, results[i].rej, results[i].err = r.client.armEvent(ctx, r.arm, h, without)
 			})
@@ -185,6 +189,9 @@ func (r *armRound) take(ctx context.Context, todo []armHead) error {
 			if d.err != nil {
 				if r.cur.Stuck != mark {
 					r.cur.Stuck, r.cur.Tries = mark, 0
+				}
+				if r.cur.Tried.IsZero() {
+					r.cur.Tried = time.Now()
 				}
 				r.cur.Tries++
 				if err := r.flush(); err != nil { // what came before it is kept

@@ -2,6 +2,7 @@ package sentinel_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -91,17 +92,33 @@ func TestARMPollKeepsWhatCameBeforeAFailure(t *testing.T) {
 	}
 	cur := any(pages[len(pages)-1].Cursor)
 	second := r.azure.AddSentinelIncident("", nil, nil, armEntities)
-	for range 5 {
-		r.azure.FailNext(azurefake.RouteARMEntities, azurefake.ServerError, 1)
+	r.azure.SetFaults(azurefake.Faults{RetryAfter: time.Minute})
+	fail := func() {
+		t.Helper()
+		r.azure.FailNext(azurefake.RouteARMEntities, azurefake.Throttle, 1)
 		pages, err = r.Poll(t.Context(), "incidents", cur)
-		refused(t, err, codes.Unavailable, "Azure Resource Manager", "500", second)
+		refused(t, err, codes.ResourceExhausted, "Azure Resource Manager", "429", second)
 		if len(pages) > 0 {
 			cur = pages[len(pages)-1].Cursor
 		}
 	}
-	// One incident whose entities cannot be had does not stay out for ever.
-	r.azure.FailNext(azurefake.RouteARMEntities, azurefake.ServerError, 1)
-	events, cur := r.poll(cur)
+	for range 6 {
+		fail()
+	}
+	// One incident whose entities cannot be had does not stay out for ever: it goes without them after five polls, and five
+	// minutes, which pass here by moving the beginning back.
+	var position map[string]any
+	if err := json.Unmarshal(cur.(json.RawMessage), &position); err != nil {
+		t.Fatal(err)
+	}
+	arm := position["arm"].(map[string]any)
+	began, err := time.Parse(time.RFC3339Nano, fmt.Sprint(arm["tried"]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	arm["tried"] = began.Add(-5 * time.Minute)
+	r.azure.FailNext(azurefake.RouteARMEntities, azurefake.Throttle, 1)
+	events, cur := r.poll(position)
 	if len(events) != 1 || events[0].Subject != second {
 		t.Fatalf("got %d events, want the one of %s (the first was %s)", len(events), second, first)
 	}

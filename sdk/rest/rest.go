@@ -249,7 +249,11 @@ func (c *Client) Pages(ctx context.Context, first Request, next func(*Response) 
 				yield(nil, e)
 				return
 			}
-			resp, err := c.page(ctx, req, before != "")
+			get := c.Do
+			if before != "" { // a list of a hundred pages would never end if each lost answer made it begin anew
+				get = c.Read
+			}
+			resp, err := get(ctx, req)
 			if err != nil {
 				yield(nil, err)
 				return
@@ -270,25 +274,26 @@ func (c *Client) Pages(ctx context.Context, first Request, next func(*Response) 
 	}
 }
 
-// Bounds of how a later page of a list is asked for again.
+// Bounds of how Read asks again.
 const (
-	pageTries = 4
-	pageWait  = 200 * time.Millisecond
-	pageLimit = 10 * time.Second
+	readTries = 4
+	readWait  = 200 * time.Millisecond
+	readLimit = 10 * time.Second
 )
 
-// page gets one page. A later one is asked for again when its answer is lost, late, no JSON or throttled for a short
-// while: a list of a hundred pages would never come to its end if each lost answer made it begin anew.
-func (c *Client) page(ctx context.Context, req Request, later bool) (*Response, error) {
-	wait := pageWait
+// Read is Do for a question that changes nothing and is one of many that a larger job asks: the whole job should not
+// begin anew for one lost answer. It asks up to four times, within some seconds, when the answer is lost, late, no JSON,
+// or throttled for at most ten seconds. The request must be one that can be sent twice.
+func (c *Client) Read(ctx context.Context, req Request) (*Response, error) {
+	wait := readWait
 	for try := 1; ; try++ {
 		resp, err := c.Do(ctx, req)
-		if err == nil && later && len(resp.Body) > 0 {
+		if err == nil && len(resp.Body) > 0 {
 			err = resp.JSON(new(json.RawMessage)) // a sign-in page, or half of an answer
 		}
 		var e *sdk.Error
-		if err == nil || !later || try == pageTries || !errors.As(err, &e) ||
-			e.Code != codes.Unavailable && e.Code != codes.ResourceExhausted || e.RetryAfter > pageLimit {
+		if err == nil || try == readTries || !errors.As(err, &e) ||
+			e.Code != codes.Unavailable && e.Code != codes.ResourceExhausted || e.RetryAfter > readLimit {
 			return resp, err
 		}
 		t := time.NewTimer(max(wait, e.RetryAfter))
