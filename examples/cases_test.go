@@ -20,7 +20,7 @@ func (w *world) until(what string, done func() bool) {
 	w.t.Helper()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	for n := 0; !done(); n++ {
 		if n%20 == 0 {
 			for _, t := range [][2]string{{"alerts", "alerts"}, {"alerts", "incidents"}, {"tickets", "issues"}, {"cases", "cases"}} {

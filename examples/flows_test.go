@@ -256,7 +256,7 @@ func newWorld(t *testing.T, flows ...string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := h.Stop(ctx); err != nil {
 			t.Error(err)
@@ -294,7 +294,7 @@ func (w *world) runs(n int) []store.Run {
 	w.t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for deadline := time.After(30 * time.Second); ; {
+	for deadline := time.After(time.Minute); ; {
 		runs, err := w.st.ListRuns(w.t.Context(), store.RunFilter{Limit: 100})
 		if err != nil {
 			w.t.Fatal(err)

@@ -217,7 +217,7 @@ func (w *world) stop() {
 	if w.host == nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.t.Context()), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(w.t.Context()), time.Minute)
 	defer cancel()
 	if err := w.host.Stop(ctx); err != nil {
 		w.t.Error(err)
@@ -239,7 +239,7 @@ func (w *world) push(id string) {
 // eventually waits for something that another goroutine brings about.
 func (w *world) eventually(what string, ok func() bool) {
 	w.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for !ok() {

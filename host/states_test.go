@@ -164,7 +164,7 @@ func keepingHost(t *testing.T, path, key string, wrap func(store.Store) store.St
 		t.Fatal(err)
 	}
 	stop := sync.OnceFunc(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 		defer cancel()
 		if err := errors.Join(h.Stop(ctx), file.Close()); err != nil {
 			t.Error(err)
@@ -367,7 +367,7 @@ func TestStateThatTheStoreRefusesIsTriedAgain(t *testing.T) {
 	if err != nil || b != nil {
 		t.Fatalf("the store has %q, %v", b, err)
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	if err := h.Host.Stop(ctx); err != nil {
 		t.Fatal(err)

@@ -420,7 +420,7 @@ func TestLonelyRowIsFlushed(t *testing.T) {
 		return summary{}, nil
 	}}
 	c, call := joined(t, w)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	stream, err := c.Invoke(ctx, &connectorv1.InvokeRequest{Call: call(), Action: "thing.list", Input: []byte(`{"name":"x"}`)})
 	if err != nil {

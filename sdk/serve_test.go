@@ -36,7 +36,7 @@ func serveTestConnector() {
 // end when the host lets go of its standard input.
 func TestServe(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, os.Args[0])
 	cookie := plugin.Handshake()

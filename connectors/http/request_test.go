@@ -439,7 +439,7 @@ func TestCheck(t *testing.T) {
 	closed := httptest.NewServer(nil)
 	closed.Close()
 	off := openHTTP(t, map[string]any{"base_url": closed.URL})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	probes, err := off.Check(ctx)
 	if err != nil || probes[0].Status != sdk.ProbeFailed || probes[2].Status != sdk.ProbeSkipped {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,11 +23,14 @@ import (
 type links struct {
 	http.RoundTripper
 
+	mu   sync.Mutex
 	seen []string
 }
 
 func (l *links) RoundTrip(r *http.Request) (*http.Response, error) {
+	l.mu.Lock()
 	l.seen = append(l.seen, r.URL.String())
+	l.mu.Unlock()
 	return l.RoundTripper.RoundTrip(r)
 }
 

@@ -119,7 +119,7 @@ func (b *bench) taken() []sdk.Hint {
 // eventually waits for deliveries until ok.
 func (b *bench) eventually(what string, ok func() bool) {
 	b.t.Helper()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for !ok() {
 		select {
 		case <-b.seen:

@@ -101,7 +101,7 @@ func newCallee(t *testing.T) *callee {
 	}
 	c.h = httpapi.Handler(c.host, st, httpapi.Options{Token: plugin.NewSecret(token)})
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 		defer cancel()
 		if err := c.host.Stop(ctx); err != nil {
 			t.Error(err)

@@ -128,7 +128,7 @@ func newAPI(t *testing.T, operator plugin.Secret) *api {
 	a := &api{t: t, host: h, store: st}
 	a.h = httpapi.Handler(h, st, httpapi.Options{Token: operator, Ready: a.ready.Load})
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 		defer cancel()
 		if err := h.Stop(ctx); err != nil {
 			t.Error(err)
@@ -143,7 +143,7 @@ func newAPI(t *testing.T, operator plugin.Secret) *api {
 // settled waits until both alerts have become what they become.
 func (a *api) settled() *api {
 	a.t.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for {

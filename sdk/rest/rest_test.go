@@ -501,7 +501,7 @@ func TestTransportFailures(t *testing.T) {
 	t.Run("no answer in time", func(t *testing.T) {
 		t.Parallel()
 		release := make(chan struct{})
-		c := client(t, func(http.ResponseWriter, *http.Request) { <-release }, func(o *Options) { o.Timeout = 50 * time.Millisecond })
+		c := client(t, func(http.ResponseWriter, *http.Request) { <-release }, func(o *Options) { o.Timeout = time.Second })
 		t.Cleanup(func() { close(release) })
 		if e := post(c, t.Context()); e.Code != codes.DeadlineExceeded || e.Class() != plugin.ClassUncertain || !strings.Contains(e.Message, "no answer in time") {
 			t.Errorf("got %+v", e)
@@ -692,7 +692,7 @@ func TestStream(t *testing.T) {
 			}
 			_, _ = io.WriteString(w, "second")
 		}
-	}, func(o *Options) { o.Timeout = 100 * time.Millisecond })
+	}, func(o *Options) { o.Timeout = time.Second })
 	t.Cleanup(func() { close(release) })
 	resp, err := c.Stream(t.Context(), Request{Path: "x"})
 	if err != nil {

@@ -18,7 +18,7 @@ func TestHTTPClientTimeout(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		<-r.Context().Done() // the rest never comes
 		close(gone)
-	}, func(o *Options) { o.Timeout = 50 * time.Millisecond })
+	}, func(o *Options) { o.Timeout = time.Second })
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, c.opts.BaseURL, nil)
 	if err != nil {
 		t.Fatal(err)

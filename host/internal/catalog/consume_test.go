@@ -190,7 +190,7 @@ func TestResolveKeepsItsStream(t *testing.T) {
 func TestMissingOutcomeSaysWhy(t *testing.T) {
 	t.Parallel()
 	c, _ := trigger(t, func(_ *connectorv1.Open, s consumeServer) error { return answerHints(s) })
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
 	defer cancel()
 	out, err := c.Resolve(ctx, "a", "alerts", hints("1", "missing", "2"))
 	if err != nil {

@@ -296,7 +296,7 @@ func newCatalog(tb testing.TB, opts catalog.Options, fakes ...*fake) *catalog.Ca
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		if err := c.Stop(ctx); err != nil {
 			tb.Error(err)
@@ -339,7 +339,7 @@ func awaitState(tb testing.TB, c *catalog.Catalog, connector string, ok func(cat
 	tb.Helper()
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	end := time.After(20 * time.Second)
+	end := time.After(time.Minute)
 	for {
 		var last catalog.Status
 		for _, s := range c.Status() {

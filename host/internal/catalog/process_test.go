@@ -284,7 +284,7 @@ func awaitGone(t *testing.T, pid string) {
 	}
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
-	end := time.After(10 * time.Second)
+	end := time.After(time.Minute)
 	for {
 		if syscall.Kill(n, 0) != nil {
 			return

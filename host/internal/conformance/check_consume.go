@@ -351,7 +351,7 @@ func (s *suite) withhold(ctx context.Context, p *process, t *connectorv1.Trigger
 		case err != nil:
 			return err
 		case b == nil:
-			return fmt.Errorf("no batch within 8 s of the acknowledgement of batch %d", n)
+			return latef("no batch within 8 s of the acknowledgement of batch %d", n)
 		}
 		if n < 2 {
 			early, err := next(400 * time.Millisecond)
@@ -412,7 +412,7 @@ func (s *suite) listen(ctx context.Context, p *process, t *connectorv1.Trigger) 
 			return bad
 		}
 	case <-late.C:
-		return fmt.Errorf("it is still open %v after Stop", cancelLimit)
+		return latef("it is still open %v after Stop", cancelLimit)
 	}
 	mu.Lock()
 	defer mu.Unlock()
@@ -444,7 +444,7 @@ func stops(stream connectorv1.Connector_ConsumeClient, tell func() error) error 
 		_, bad := typed(err)
 		return bad
 	case <-t.C:
-		return fmt.Errorf("the stream is still open after %v", time.Since(begin).Round(10*time.Millisecond))
+		return latef("the stream is still open after %v", time.Since(begin).Round(10*time.Millisecond))
 	}
 }
 

@@ -108,7 +108,7 @@ var invokeChecks = []check{
 			defer cancel()
 			_, err = p.invoke(within, req)
 			if took := time.Since(begin); took > after+cancelLimit+slack {
-				return fmt.Errorf("it ended %v after the deadline", (took - after).Round(10*time.Millisecond))
+				return latef("it ended %v after the deadline", (took - after).Round(10*time.Millisecond))
 			}
 			if err == nil {
 				return errors.New("it succeeded although the vendor does not answer")
@@ -150,7 +150,7 @@ var invokeChecks = []check{
 			gone, stop := context.WithTimeout(ctx, cancelLimit+slack)
 			defer stop()
 			if s.silent.await(gone, func(open int) bool { return open == 0 }) != nil {
-				return fmt.Errorf("%v after the call was cancelled the request to the vendor is still open", cancelLimit)
+				return latef("%v after the call was cancelled the request to the vendor is still open", cancelLimit)
 			}
 			return nil
 		},
@@ -184,7 +184,7 @@ var invokeChecks = []check{
 			}
 			wg.Wait()
 			if took := time.Since(begin); took > each+cancelLimit+2*slack {
-				return fmt.Errorf("%d calls with a deadline of %v took %v", calls, each, took.Round(10*time.Millisecond))
+				return latef("%d calls with a deadline of %v took %v", calls, each, took.Round(10*time.Millisecond))
 			}
 			return errors.Join(errs...)
 		},

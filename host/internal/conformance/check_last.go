@@ -124,7 +124,7 @@ func (s *suite) hook(ctx context.Context, p *process, k kind, t *connectorv1.Tri
 		Headers: map[string]string{"Content-Type": "application/json", "X-Conformance": "\x01"},
 	})
 	if ctx.Err() != nil {
-		return fmt.Errorf("there was no answer within %v", plugin.WebhookTimeout)
+		return latef("there was no answer within %v", plugin.WebhookTimeout)
 	}
 	if err != nil {
 		_, bad := typed(err)
@@ -165,7 +165,7 @@ var drainChecks = []check{
 				return err
 			}
 			if took := time.Since(begin); took > grace+time.Second+slack {
-				return fmt.Errorf("with nothing open it took %v", took.Round(10*time.Millisecond))
+				return latef("with nothing open it took %v", took.Round(10*time.Millisecond))
 			}
 			a, err := s.anyAction(k)
 			if err != nil {
@@ -213,7 +213,7 @@ var drainChecks = []check{
 				return err
 			}
 			if took := time.Since(begin); took > grace+cancelLimit+slack {
-				return fmt.Errorf("with a call open and a grace of %v it took %v", grace, took.Round(10*time.Millisecond))
+				return latef("with a call open and a grace of %v it took %v", grace, took.Round(10*time.Millisecond))
 			}
 			t := time.NewTimer(cancelLimit + slack)
 			defer t.Stop()
@@ -222,7 +222,7 @@ var drainChecks = []check{
 				_, bad := typed(err)
 				return bad
 			case <-t.C:
-				return errors.New("the call that Drain was to cancel is still open")
+				return latef("the call that Drain was to cancel is still open")
 			}
 		},
 	},

@@ -30,7 +30,7 @@ var processChecks = []check{
 			}
 			defer p.kill()
 			if !p.await(ctx, 5*time.Second) {
-				return errors.New("it still runs after 5 s")
+				return latef("it still runs after 5 s")
 			}
 			switch out := p.stdout.text(); {
 			case strings.Count(strings.SplitN(out, "\n", 2)[0], "|") >= 4:
@@ -94,7 +94,7 @@ var processChecks = []check{
 				return err
 			}
 			if !p.await(ctx, exitLimit+slack) {
-				return fmt.Errorf("it still runs %v after the signal", exitLimit)
+				return latef("it still runs %v after the signal", exitLimit)
 			}
 			return nil
 		},
@@ -121,7 +121,7 @@ var processChecks = []check{
 			p.ending.Store(true)
 			_ = p.stdin.Close()
 			if !p.await(ctx, 2*exitLimit) {
-				return errors.New("it does not exit when its standard input ends")
+				return latef("it does not exit when its standard input ends")
 			}
 			for range 50 { // a signal takes a moment to end a child
 				left, ok := groupMembers(p.cmd.Process.Pid)
@@ -195,7 +195,7 @@ func (s *suite) ends(ctx context.Context, letGo func(*process) error) error {
 		return err
 	}
 	if !p.await(ctx, exitLimit+slack) {
-		return fmt.Errorf("it still runs after %v", exitLimit)
+		return latef("it still runs after %v", exitLimit)
 	}
 	return nil
 }

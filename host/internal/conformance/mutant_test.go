@@ -167,7 +167,7 @@ func ask(ctx context.Context, url string) {
 	if err != nil {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 200*time.Millisecond)
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	if resp, err := http.DefaultTransport.RoundTrip(req.WithContext(ctx)); err == nil {
 		_ = resp.Body.Close()
