@@ -104,8 +104,8 @@ func TestCrashIsReported(t *testing.T) {
 	}
 	log.await(t, `level=ERROR msg="connector log" connector=puppet stream=stderr text="panic: puppet gave up"`)
 	begin := time.Now()
-	p.Stop(t.Context(), time.Second)
-	if d := time.Since(begin); d > time.Second {
+	p.Stop(t.Context(), time.Minute)
+	if d := time.Since(begin); d > 30*time.Second {
 		t.Errorf("stopping a dead process took %v", d)
 	}
 }

@@ -251,7 +251,7 @@ func (l *logbook) await(t *testing.T, text string) {
 	t.Helper()
 	stop := context.AfterFunc(t.Context(), l.more.Broadcast)
 	defer stop()
-	timeout := time.AfterFunc(20*time.Second, l.more.Broadcast)
+	timeout := time.AfterFunc(time.Minute, l.more.Broadcast)
 	defer timeout.Stop()
 	end := time.Now().Add(20 * time.Second)
 	l.mu.Lock()
