@@ -14,11 +14,12 @@ import (
 
 func TestThrottledTogether(t *testing.T) {
 	t.Parallel()
+	const identity = "{config.credential.managed_identity?169.254.169.254:80}" // nobody's host
 	egress := map[string][]string{
-		"alerts": {"{config.credential.authority_url}", "{config.graph_url}", "login.example", "graph.example", "graph.example.us"},
+		"alerts": {"{config.credential.authority_url}", identity, "{config.graph_url}", "login.example", "graph.example", "graph.example.us"},
 		"both":   {"{config.arm_url}", "login.example", "graph.example", "arm.example"},
 		"arm":    {"login.example", "arm.example"},
-		"logs":   {"{config.base_url}", "login.example", "logs.example"},
+		"logs":   {identity, "{config.base_url}", "login.example", "logs.example"},
 		"http":   {"{config.base_urls}"},
 	}
 	conn := func(name, connector, credential, config string) Connection {
@@ -26,7 +27,7 @@ func TestThrottledTogether(t *testing.T) {
 	}
 	conns := []Connection{
 		conn("a1", "alerts", "entra", `{}`), conn("a2", "alerts", "entra", `{"push":"off"}`), conn("a3", "alerts", "other", `{}`),
-		conn("a4", "alerts", "", `{}`), conn("logs", "logs", "entra", `{}`), conn("arm", "arm", "entra", `{}`),
+		conn("a4", "alerts", "", `{}`), conn("logs", "logs", "entra", `{"credential":{"managed_identity":{}}}`), conn("arm", "arm", "entra", `{}`),
 		conn("test", "alerts", "entra", `{"graph_url":"http://127.0.0.1:9999/graph","credential":{"authority_url":"http://graph.example"}}`),
 		conn("test-logs", "logs", "entra", `{"base_url":"http://127.0.0.1:9999/logs"}`),
 		conn("h1", "http", "key", `{"base_urls":["https://x.example","https://y.example/v1"]}`), conn("h2", "http", "key", `{"base_urls":["https://y.example"]}`),

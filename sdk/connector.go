@@ -74,7 +74,8 @@ func New[C, T any](name, version, summary string, open func(ctx context.Context,
 }
 
 // Egress declares the hosts that the connector reaches: "login.example.com", "*.example.com", "host:8443", or
-// "{config.base_url}" and "{config.credential.authority_url}" for the host of a configured URL. Clients of package rest
+// "{config.base_url}" and "{config.credential.authority_url}" for the host of a configured URL, or
+// "{config.metadata?169.254.169.254:80}" for a host that is reached only where that property is configured. Clients of package rest
 // reach no other host, whatever a link or a redirect says. Declared hosts must be on the Internet; configured ones may be
 // on a private network, and on this machine if the configuration says so by address or as localhost. A connector that
 // declares nothing reaches every host on the Internet.
@@ -131,7 +132,7 @@ func (c *Connector) Deprecated(instead string) *Connector {
 	return c
 }
 
-var configRefRule = regexp.MustCompile(`^\{config\.([^.}]+)[^}]*\}$`)
+var configRefRule = regexp.MustCompile(`^\{config\.([^.}?]+)[^}]*\}$`)
 
 func configRef(h string) (string, bool) {
 	m := configRefRule.FindStringSubmatch(h)

@@ -483,7 +483,8 @@ type DescribeResponse struct {
 	ConfigSchema []byte     `protobuf:"bytes,4,opt,name=config_schema,json=configSchema,proto3" json:"config_schema,omitempty"`
 	Actions      []*Action  `protobuf:"bytes,5,rep,name=actions,proto3" json:"actions,omitempty"`
 	Triggers     []*Trigger `protobuf:"bytes,6,rep,name=triggers,proto3" json:"triggers,omitempty"`
-	// Hosts that the connector may reach; "{config.base_url}" stands for a configured value.
+	// Hosts that the connector may reach; "{config.base_url}" stands for a configured value, and "{config.proxy?host:80}" for
+	// host:80 where the configuration has that property.
 	Egress   []string `protobuf:"bytes,7,rep,name=egress,proto3" json:"egress,omitempty"`
 	Features []string `protobuf:"bytes,8,rep,name=features,proto3" json:"features,omitempty"`
 	// Where people read about the connector; an https URL.

@@ -83,8 +83,12 @@ const GraphName = "Microsoft Graph"
 // Egress lists what a connector has to declare: its endpoints in every cloud, the authorities of every cloud, and what
 // the configuration puts in their place. Fields are properties with base URLs, such as "graph_url".
 func Egress(fields []string, endpoints ...func(Cloud) string) []string {
-	// The port is what a sandbox lets through; the address itself only managed identities reach.
-	out := []string{"{config.credential.authority_url}", "169.254.169.254:80"}
+	// What issues tokens of managed identities, where no address of it is configured: the ports are what a sandbox lets
+	// through; the addresses themselves only managed identities reach.
+	out := []string{
+		"{config.credential.authority_url}",
+		"{config.credential.managed_identity?169.254.169.254:80}", "{config.credential.managed_identity?localhost:40342}",
+	}
 	for _, f := range fields {
 		out = append(out, "{config."+f+"}")
 	}

@@ -26,11 +26,13 @@ func (c *Catalog) grants(s *supervisor) launch.Grants {
 
 func (s *supervisor) grantsFor(configs []json.RawMessage) launch.Grants {
 	g := launch.Grants{Ports: []uint16{53, 443}}
+	var declared []string
 	if d := s.desc.Load(); d != nil {
-		for _, host := range d.resp.GetEgress() {
-			if _, port, err := net.SplitHostPort(host); err == nil {
-				g.Ports = addPort(g.Ports, port)
-			}
+		declared = d.resp.GetEgress()
+	}
+	for _, host := range declared {
+		if _, port, err := net.SplitHostPort(host); err == nil {
+			g.Ports = addPort(g.Ports, port)
 		}
 	}
 	for _, name := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
@@ -40,11 +42,30 @@ func (s *supervisor) grantsFor(configs []json.RawMessage) launch.Grants {
 		var tree any
 		if json.Unmarshal(config, &tree) == nil {
 			walk(tree, func(v string) { grant(&g, v) })
+			for _, host := range declared {
+				grantIf(&g, tree, host)
+			}
 		}
 	}
 	slices.Sort(g.Ports)
 	slices.Sort(g.Files)
 	return g
+}
+
+// grantIf adds the port of a host that is declared for connections with some property: "{config.proxy?host:80}".
+func grantIf(g *launch.Grants, tree any, declared string) {
+	inner, ok := strings.CutPrefix(declared, "{config.")
+	property, host, conditional := strings.Cut(strings.TrimSuffix(inner, "}"), "?")
+	if !ok || !conditional {
+		return
+	}
+	for name := range strings.SplitSeq(property, ".") {
+		object, _ := tree.(map[string]any)
+		tree = object[name]
+	}
+	if _, port, err := net.SplitHostPort(host); err == nil && tree != nil {
+		g.Ports = addPort(g.Ports, port)
+	}
 }
 
 func walk(tree any, visit func(string)) {

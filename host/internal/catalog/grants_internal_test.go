@@ -1,6 +1,7 @@
 package catalog
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,5 +33,31 @@ func TestGrantOfProjectedFiles(t *testing.T) {
 	}
 	if want := []string{dir, filepath.Join(dir, "ca.pem"), filepath.Join(dir, "link.pem")}; !slices.Equal(g.Files, want) {
 		t.Errorf("got %v, want %v", g.Files, want)
+	}
+}
+
+// A port that is declared for connections with some property is granted to them alone.
+func TestGrantOfConditionalPorts(t *testing.T) {
+	t.Parallel()
+	const declared = "{config.credential.managed_identity?169.254.169.254:80}"
+	for config, want := range map[string][]uint16{
+		`{"credential":{"managed_identity":{}}}`:         {80},
+		`{"credential":{"managed_identity":null}}`:       nil,
+		`{"credential":{"client_secret":"s"}}`:           nil,
+		`{"credential":"managed_identity"}`:              nil,
+		`{"managed_identity":{},"credential":{}}`:        nil,
+		`{"credential":{"managed_identity":{"id":"x"}}}`: {80},
+	} {
+		var tree any
+		if err := json.Unmarshal([]byte(config), &tree); err != nil {
+			t.Fatal(err)
+		}
+		var g launch.Grants
+		for _, d := range []string{declared, "{config.base_url}", "other.example:81", "{config.credential.managed_identity?no port}"} {
+			grantIf(&g, tree, d)
+		}
+		if !slices.Equal(g.Ports, want) {
+			t.Errorf("%s: got %v, want %v", config, g.Ports, want)
+		}
 	}
 }

@@ -25,7 +25,8 @@ type Connector struct {
 	Homepage string `json:"homepage,omitempty"`
 	Licence  string `json:"licence,omitempty"`
 	Retirement
-	// Egress lists the hosts that it may reach; {config.base_url} stands for a configured value.
+	// Egress lists the hosts that it may reach; {config.base_url} stands for a configured value,
+	// and {config.proxy?host:80} for host:80 where that property is configured.
 	Egress       []string        `json:"egress"`
 	ConfigSchema json.RawMessage `json:"config_schema"`
 	Actions      []Action        `json:"actions"`

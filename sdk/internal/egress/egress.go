@@ -48,11 +48,11 @@ type rule struct {
 	reach Reach
 }
 
-var placeholder = regexp.MustCompile(`^\{config\.([^}]+)\}$`)
+var placeholder = regexp.MustCompile(`^\{config\.([^}?]+)(?:\?([^}]+))?\}$`)
 
 // New makes the policy of a connection. Declared are hosts ("login.example.com", "*.example.com", "host:8443") and
 // placeholders such as "{config.base_url}", which stand for the host of a URL in the configuration. An empty property
-// declares nothing.
+// declares nothing. "{config.credential.managed_identity?host:80}" is that host, if the property is there.
 func New(declared []string, config any) *Policy {
 	p := &Policy{open: len(declared) == 0}
 	var tree any
@@ -61,16 +61,33 @@ func New(declared []string, config any) *Policy {
 	}
 	for _, d := range declared {
 		m := placeholder.FindStringSubmatch(d)
-		if m == nil {
-			host, port := split(d)
-			p.rules = append(p.rules, rule{host: host, port: port})
-			continue
-		}
-		for _, v := range values(tree, strings.Split(m[1], ".")) {
-			p.configured(v)
+		switch {
+		case m == nil:
+			p.fixed(d)
+		case m[2] == "":
+			for _, v := range values(tree, strings.Split(m[1], ".")) {
+				p.configured(v)
+			}
+		case has(tree, strings.Split(m[1], ".")):
+			p.fixed(m[2])
 		}
 	}
 	return p
+}
+
+// fixed adds a host that the connector declares.
+func (p *Policy) fixed(declared string) {
+	host, port := split(declared)
+	p.rules = append(p.rules, rule{host: host, port: port})
+}
+
+// has says whether the configuration has a property.
+func has(tree any, path []string) bool {
+	for _, name := range path {
+		object, _ := tree.(map[string]any)
+		tree = object[name]
+	}
+	return tree != nil
 }
 
 // ForURL is the policy of a client outside of any connection: every host, and near addresses only for its own, whatever

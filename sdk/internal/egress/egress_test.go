@@ -34,10 +34,11 @@ func TestHosts(t *testing.T) {
 		[]string{
 			"{config.base_url}", "{config.empty}", "{config.mirrors}", "{config.credential.authority_url}",
 			"Login.Example.com", "*.cdn.example", "api.example:8443",
+			"{config.credential.machine?tokens.example:8080}", "{config.credential.nothing?never.example}",
 		},
 		config{
 			BaseURL: "https://Jira.corp.example:8080/jira", Mirrors: []string{"https://m1.example", "m2.example"},
-			Credential: map[string]any{"authority_url": "https://login.sovereign.example"},
+			Credential: map[string]any{"authority_url": "https://login.sovereign.example", "machine": map[string]any{}},
 		},
 	)
 	for u, want := range map[string]bool{
@@ -46,6 +47,7 @@ func TestHosts(t *testing.T) {
 		"https://login.example.com": true, "https://evil-login.example.com": false, "https://login.example.com.evil.example": false,
 		"https://a.cdn.example": true, "https://a.b.cdn.example": true, "https://cdn.example": false, "https://evilcdn.example": false,
 		"https://api.example:8443": true, "https://api.example": false,
+		"http://tokens.example:8080": true, "http://tokens.example": false, "https://never.example": false,
 		"https://169.254.169.254/latest": false, "http://localhost/": false, "https://": false,
 	} {
 		err := p.Check(parse(t, u))
