@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/casewire/casewire/sdk"
 )
@@ -39,6 +40,9 @@ type request struct {
 	contentType string                // of raw
 	sent        string                // the Authorization that a 401 refused
 	sink        func(io.Reader) error // takes an answer that is no JSON
+
+	pausing func(wait time.Duration, err error) // is told of each pause before the request; err is for who cannot wait
+	fill    func() error                        // makes the body when it is the request's turn
 }
 
 func (r *request) what() string { return strings.TrimSpace(r.verb + " " + r.noun) }
@@ -81,6 +85,11 @@ func (c *Client) once(ctx context.Context, r *request, out any) error {
 		return err
 	}
 	defer answered()
+	if r.fill != nil {
+		if err := r.fill(); err != nil {
+			return err
+		}
+	}
 	req, err := c.build(ctx, r)
 	if err != nil {
 		return sdk.Invalid("", "%s: the request cannot be built: %w", r.what(), err)
@@ -125,5 +134,6 @@ func (c *Client) once(ctx context.Context, r *request, out any) error {
 	if err := json.Unmarshal(body, out); err != nil {
 		return c.lost(r, resp.Response, "the answer is not what Jira's API sends: "+c.quote(resp.Header, body), nil)
 	}
+	c.pace.learnFrom(out)
 	return nil
 }

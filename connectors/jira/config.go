@@ -96,6 +96,7 @@ type Client struct {
 	verdicts map[string]int                // by resolution, in lower case
 	skew     atomic.Pointer[time.Duration] // Jira's clock, seen from ours
 	pace     pacer
+	edits    edits
 	recent   recent // issues written lately
 }
 

@@ -163,7 +163,7 @@ func (c *Client) updateOnce(ctx context.Context, s *site, in *UpdateInput, want 
 	if !c.cfg.NotifyUsers {
 		path += "?notifyUsers=false"
 	}
-	err = c.do(ctx, &request{verb: "update issue", noun: cmp.Or(is.Key, in.Issue), method: http.MethodPut, path: path, body: body, outcome: repeatable}, nil)
+	err = c.putIssue(ctx, is.ID, &request{verb: "update issue", noun: cmp.Or(is.Key, in.Issue), method: http.MethodPut, path: path, body: body, outcome: repeatable})
 	if err != nil {
 		return Updated{}, fmt.Errorf("update of %s: %w", strings.Join(out.Changed, ", "), err)
 	}

@@ -100,6 +100,9 @@ func (c *Client) Ensure(ctx context.Context, in EnsureInput) (Ensured, error) {
 		return Ensured{}, err
 	}
 	known = known && digits(prior.ID)
+	if known {
+		c.pace.learn(prior.ID, prior.Key)
+	}
 	if call.Resolve {
 		return c.resolve(ctx, w, prior, known)
 	}

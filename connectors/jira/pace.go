@@ -1,6 +1,7 @@
 package jira
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
@@ -27,6 +28,58 @@ type pacer struct {
 	all    time.Time            // nothing goes before
 	ops    map[string]time.Time // nor an operation before
 	issues map[string]*issuePace
+	ids    map[string]string // by key, of the issues seen: what is written by key and what is written by id counts as one
+}
+
+// maxIDs bounds what is remembered of keys. What is forgotten is learned again.
+const maxIDs = 1 << 14
+
+// learn tells that an issue's id and its key mean the same.
+func (p *pacer) learn(id, key string) {
+	key = strings.ToUpper(key)
+	if id == "" || key == "" || id == key {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ids[key] == id {
+		return
+	}
+	if p.ids == nil || len(p.ids) >= maxIDs {
+		p.ids = map[string]string{}
+	}
+	p.ids[key] = id
+	if by := p.issues[key]; by != nil {
+		delete(p.issues, key)
+		is := p.issues[id]
+		if is == nil {
+			is = p.pace(id, time.Now())
+		}
+		is.until, is.writes = later(is.until, by.until), append(is.writes, by.writes...)
+	}
+}
+
+// learnFrom learns from an answer that names issues.
+func (p *pacer) learnFrom(answer any) {
+	switch a := answer.(type) {
+	case *issue:
+		p.learn(a.ID, a.Key)
+	case *createdIssue:
+		p.learn(a.ID, a.Key)
+	case *searchAnswer:
+		for i := range a.Issues {
+			p.learn(a.Issues[i].ID, a.Issues[i].Key)
+		}
+	}
+}
+
+// known is what an issue is counted under; the caller holds the lock.
+func (p *pacer) known(issue string) string {
+	if digits(issue) {
+		return issue
+	}
+	issue = strings.ToUpper(issue)
+	return cmp.Or(p.ids[issue], issue)
 }
 
 type issuePace struct {
@@ -90,8 +143,12 @@ func (p *pacer) turn(ctx context.Context, r *request) (answered func(), err erro
 		if wait <= 0 {
 			return func() { p.answered(w) }, nil
 		}
+		throttled := sdk.Throttled(wait, "%s: not sent: %s", r.what(), why)
 		if end, ok := ctx.Deadline(); wait > maxPause || ok && time.Until(end) < wait {
-			return nil, sdk.Throttled(wait, "%s: not sent: %s", r.what(), why)
+			return nil, throttled
+		}
+		if r.pausing != nil {
+			r.pausing(wait, throttled)
 		}
 		t := time.NewTimer(wait)
 		select {
@@ -124,6 +181,7 @@ func (p *pacer) take(op, issue string, now time.Time) (w *writeTime, wait time.D
 	if issue == "" {
 		return nil, 0, ""
 	}
+	issue = p.known(issue)
 	is := p.issues[issue]
 	if is == nil {
 		is = p.pace(issue, now)
@@ -179,6 +237,7 @@ func (p *pacer) heed(r *request, status int, h http.Header, cloud bool) {
 	case strings.HasPrefix(reason, "jira-quota"), reason == "" && !cloud, status == http.StatusServiceUnavailable:
 		p.all = later(p.all, until)
 	case reason == "jira-per-issue-on-write" && issue != "":
+		issue = p.known(issue)
 		is := p.issues[issue]
 		if is == nil {
 			is = p.pace(issue, time.Now())

@@ -133,7 +133,7 @@ func (c *Client) edit(ctx context.Context, w *wanted, have Ensured, todo []chang
 		path += "?notifyUsers=false"
 	}
 	// Repeating an edit does no harm: it sets what it sets, and a repeated attempt reads the issue first.
-	err := c.do(ctx, &request{verb: "update issue", noun: have.Key, method: http.MethodPut, path: path, body: body, outcome: repeatable}, nil)
+	err := c.putIssue(ctx, have.ID, &request{verb: "update issue", noun: have.Key, method: http.MethodPut, path: path, body: body, outcome: repeatable})
 	if err != nil {
 		return Ensured{}, gone(err, have)
 	}
