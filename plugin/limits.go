@@ -41,6 +41,8 @@ const (
 	CheckTimeout     = 60 * time.Second
 	WebhookTimeout   = 2 * time.Second
 	ProbeTimeout     = 2 * time.Second
+	// PollSilence is how long a poll may bring nothing, neither a batch nor an Idle, until the host gives it up.
+	PollSilence = 15 * time.Minute
 	// RowFlush is the longest that a row waits in a chunk.
 	RowFlush = 200 * time.Millisecond
 )

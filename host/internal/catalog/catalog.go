@@ -59,6 +59,7 @@ type Timing struct {
 	Resolve                                           time.Duration // 60 s: of Resolve without a deadline
 	CrashWindow                                       time.Duration // 10 min: so many crashes in it are a loop
 	QuarantineMin, QuarantineMax                      time.Duration // 5 min, 1 h: until one start is tried
+	Silence                                           time.Duration // plugin.PollSilence: of a poll that brings nothing
 }
 
 func (t Timing) withDefaults() Timing {
@@ -78,6 +79,7 @@ func (t Timing) withDefaults() Timing {
 		CrashWindow:   cmp.Or(t.CrashWindow, 10*time.Minute),
 		QuarantineMin: cmp.Or(t.QuarantineMin, 5*time.Minute),
 		QuarantineMax: cmp.Or(t.QuarantineMax, time.Hour),
+		Silence:       cmp.Or(t.Silence, plugin.PollSilence),
 	}
 }
 

@@ -128,6 +128,26 @@ func TestPollEndsWithAReason(t *testing.T) {
 	}
 }
 
+// A poll that got stuck in a process that is well is given up.
+func TestSilentPollIsGivenUp(t *testing.T) {
+	t.Parallel()
+	f := newFake("jira")
+	f.consume = func(_ *connectorv1.Open, s consumeServer) error {
+		if err := sendBatch(s, &connectorv1.Batch{Seq: 1, Cursor: []byte("c1")}); err != nil {
+			return err
+		}
+		<-s.Context().Done() // without this news it would hang for ever
+		return s.Context().Err()
+	}
+	batches := 0
+	c := newCatalog(t, catalog.Options{Timing: catalog.Timing{Silence: time.Second}}, f)
+	configure(t, c, conn("a", "jira", `{}`))
+	e := wantError(t, c.Poll(t.Context(), "a", "alerts", nil, func(context.Context, *connectorv1.Batch) error { batches++; return nil }))
+	if e.Class() != plugin.ClassTimeout || e.SideEffect != plugin.EffectNone || !strings.Contains(e.Message, "poll of alerts") || batches > 1 {
+		t.Errorf("got %+v after %d batches", e, batches)
+	}
+}
+
 func TestOversizeEventIsRejectedNotLost(t *testing.T) {
 	t.Parallel()
 	c, _ := trigger(t, func(_ *connectorv1.Open, s consumeServer) error {

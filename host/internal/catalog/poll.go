@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"time"
 
 	"google.golang.org/grpc/codes"
 
@@ -60,8 +61,8 @@ type poll struct {
 }
 
 func (p *poll) run(ctx context.Context, w consumption) *plugin.Error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	s, err := p.in.client.Consume(ctx)
 	if err != nil {
 		return p.in.failure(ctx, p.a, err)
@@ -72,14 +73,27 @@ func (p *poll) run(ctx context.Context, w consumption) *plugin.Error {
 	if err := s.Send(&connectorv1.ConsumeRequest{Kind: &connectorv1.ConsumeRequest_Open{Open: open}}); err != nil && !errors.Is(err, io.EOF) {
 		return p.in.failure(ctx, p.a, err)
 	}
+	// A stream may be silent for as long as nothing happens. A poll that is has got stuck, in a process that is well: nobody
+	// else would ever end it, and its source would stay silent for good.
+	recv := s.Recv
+	if limit := p.in.sup.cat.timing.Silence; w.mode == connectorv1.ConsumeMode_CONSUME_MODE_POLL {
+		recv = func() (*connectorv1.ConsumeResponse, error) {
+			quiet := time.AfterFunc(limit, func() { cancel(errSilent) })
+			defer quiet.Stop()
+			return s.Recv()
+		}
+	}
 	var fault *plugin.Error
 	for {
-		m, err := s.Recv()
+		m, err := recv()
 		if err != nil {
 			p.in.sup.cat.saveTrailer(p.cn, s.Trailer)
 		}
 		if errors.Is(err, io.EOF) {
 			return fault
+		}
+		if err != nil && errors.Is(context.Cause(ctx), errSilent) {
+			return p.silent()
 		}
 		if err != nil {
 			return p.in.failure(ctx, p.a, err)
@@ -104,6 +118,18 @@ func (p *poll) run(ctx context.Context, w consumption) *plugin.Error {
 			}
 		}
 	}
+}
+
+var errSilent = errors.New("it is silent")
+
+// silent is the end of a poll that brought nothing for too long. What it brought before is kept, and the next poll goes on
+// from there.
+func (p *poll) silent() *plugin.Error {
+	e := plugin.Errorf(codes.DeadlineExceeded, "%s: the connector %s has brought nothing for %v, no batch and no sign that it waits; the poll is given up and begins again",
+		p.a.what(), p.in.sup.name, p.in.sup.cat.timing.Silence)
+	e.Domain, e.Origin, e.SideEffect = plugin.Domain, plugin.OriginPlugin, plugin.EffectNone
+	p.in.prod()
+	return e
 }
 
 func (p *poll) take(ctx context.Context, b *connectorv1.Batch, on func(context.Context, *connectorv1.Batch) error) *plugin.Error {
