@@ -43,6 +43,18 @@ func TestAuthoringMistakes(t *testing.T) {
 		},
 		"no such property":                  func() { fresh().Egress("{config.site}") },
 		"empty host":                        func() { fresh().Egress("") },
+		`Egress("https://api.example.com")`: func() { fresh().Egress("https://api.example.com") },
+		`Egress("api.example.com/v1")`:      func() { fresh().Egress("api.example.com/v1") },
+		`Egress("*example.com")`:            func() { fresh().Egress("*example.com") },
+		`Egress("*")`:                       func() { fresh().Egress("*") },
+		`Egress("{base_url}")`:              func() { fresh().Egress("{base_url}") },
+		`Egress("{config.token?http://x}")`: func() {
+			sdk.New("x", "1.0.0", "x", func(context.Context, struct {
+				Token sdk.Secret `json:"token"`
+			}, sdk.Env) (*thing, error) {
+				return &thing{}, nil
+			}).Egress("{config.token?http://x}")
+		},
 		`a name is "noun.verb"`:             func() { sdk.Action(fresh(), "Get Thing", "x", get, sdk.Read) },
 		`"thing.get": the summary is empty`: func() { sdk.Action(fresh(), "thing.get", "", get, sdk.Read) },
 		"effect 0 is unknown; use sdk.Read": func() { sdk.Action(fresh(), "thing.get", "x", get, 0) },
@@ -135,6 +147,15 @@ func TestAuthoringMistakes(t *testing.T) {
 		}()
 		if !strings.HasPrefix(got, "casewire sdk: ") || !strings.Contains(got, want) {
 			t.Errorf("got %q, want …%s…", got, want)
+		}
+	}
+}
+
+func TestEgressHosts(t *testing.T) {
+	t.Parallel()
+	for _, host := range []string{"api.example.com", "*.example.com", "API.example.com:8443", "10.0.0.1", "169.254.169.254:80", "[::1]:8080", "my_host"} {
+		if got := sdk.New("x", "1.0.0", "X.", openThing).Egress(host); got == nil {
+			t.Errorf("%s is refused", host)
 		}
 	}
 }

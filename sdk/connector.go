@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/casewire/casewire/plugin"
@@ -84,8 +85,12 @@ func (c *Connector) Egress(hosts ...string) *Connector {
 		if h == "" {
 			mistake("%s: Egress has an empty host; name one, or a configured value as {config.base_url}", c.name)
 		}
-		if ref, ok := configRef(h); ok && !c.config.Has(ref) {
+		switch ref, ok := configRef(h); {
+		case ok && !c.config.Has(ref):
 			mistake("%s: Egress names {config.%s}, but the configuration has no such property", c.name, ref)
+		case !hostRule.MatchString(declaredHost(h, ok)):
+			mistake("%s: Egress(%q): write a host, such as api.example.com, *.example.com or api.example.com:8443, without scheme and path; "+
+				"or {config.base_url} for the host of a configured URL", c.name, h)
 		}
 		if !slices.Contains(c.egress, h) {
 			c.egress = append(c.egress, h)
@@ -132,7 +137,22 @@ func (c *Connector) Deprecated(instead string) *Connector {
 	return c
 }
 
+// hostRule is a name or an address, with a port if it has one. A star stands for whole labels.
+var hostRule = regexp.MustCompile(`^((\*\.)?[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?$`)
+
 var configRefRule = regexp.MustCompile(`^\{config\.([^.}?]+)[^}]*\}$`)
+
+// declaredHost is the host that a declaration names: of one in braces, the host behind the question mark, if there is one.
+func declaredHost(h string, braces bool) string {
+	if !braces {
+		return h
+	}
+	_, host, ok := strings.Cut(strings.TrimSuffix(h, "}"), "?")
+	if !ok {
+		return "configured"
+	}
+	return host
+}
 
 func configRef(h string) (string, bool) {
 	m := configRefRule.FindStringSubmatch(h)

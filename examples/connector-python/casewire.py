@@ -513,12 +513,23 @@ class HTTP:
         raise known.get(resp.status, lost)(why)
 
 
+_HOST = re.compile(r"((\*\.)?[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+
 class Connector:
     """A connector under construction. Open makes a connection's value of its configuration, a dict that fits the schema; it
     reaches no network. A value with a method close is closed when its connection is replaced or removed."""
 
     def __init__(self, name, version, summary, config, open, egress=(), homepage="", licence=""):
         self.name, self._open, self._config = name, open, config
+        for host in egress:
+            ref = re.fullmatch(r"\{config\.([^.}?]+)[^}?]*(?:\?([^}]*))?\}", host)
+            if ref and ref.group(1) not in config.get("properties", {}):
+                raise ValueError("egress names %s, but the configuration has no such property" % host)
+            plain = host if not ref else ref.group(2)
+            if plain is not None and not _HOST.fullmatch(plain):
+                raise ValueError("egress %r: write a host, such as api.example.com, *.example.com or api.example.com:8443, without scheme "
+                                 "and path; or {config.base_url} for the host of a configured URL" % host)
         self.about = pb.DescribeResponse(name=name, version=version, summary=summary, egress=list(egress), homepage=homepage,
                                          licence=licence, config_schema=_write(dict(_DIALECT, **config)))
         self._actions, self._polls, self._check = {}, {}, None
