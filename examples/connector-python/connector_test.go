@@ -192,3 +192,20 @@ func TestConnector(t *testing.T) {
 		t.Errorf("a wrong configuration: %v", err)
 	}
 }
+
+// A mistake in a declaration stops the program at its start, and says what to write.
+func TestAuthoringMistakes(t *testing.T) {
+	t.Parallel()
+	py := python(t)
+	for egress, want := range map[string]string{
+		"api.example.com:8443": "", "*.example.com": "", "{config.base_url}": "", "{config.base_url?10.0.0.1:80}": "",
+		"https://api.example.com": "write a host", "api.example.com/v1": "write a host", "*": "write a host", "{base_url}": "write a host",
+		"{config.site}": "no such property", "{config.base_url?http://x}": "write a host",
+	} {
+		code := fmt.Sprintf(`import casewire; casewire.Connector("x", "1.0.0", "X.", {"type": "object", "properties": {"base_url": {}}}, dict, egress=[%q])`, egress)
+		out, err := exec.CommandContext(t.Context(), py, "-B", "-c", code).CombinedOutput()
+		if (want == "") != (err == nil) || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v: %s", egress, err, out)
+		}
+	}
+}

@@ -23,6 +23,14 @@ var (
 	methodRule  = regexp.MustCompile(`^[A-Z]+$`)
 )
 
+// What may be declared to be reached: a host, or a property, with or without a host that is reached where it is configured.
+const hostPattern = `(?:(?:\*\.)?[0-9A-Za-z](?:[0-9A-Za-z._-]*[0-9A-Za-z])?|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?`
+
+var (
+	egressRule     = regexp.MustCompile(`^(?:` + hostPattern + `|\{config\.(?P<property>[^.}?]+)[^}?]*(?:\?` + hostPattern + `)?\})$`)
+	egressProperty = egressRule.SubexpIndex("property")
+)
+
 var describeChecks = []check{
 	{
 		"describe.offline", "Describe answers within 5 s before any Configure and reaches no network.",
@@ -216,6 +224,23 @@ var describeChecks = []check{
 		},
 	},
 	{
+		"describe.egress", "Every host that it declares to reach is a host, with a port if it has one, or stands for a property of the configuration.",
+		`Write "api.example.com", "*.example.com", "api.example.com:8443" or "{config.base_url}", without scheme and path: a sandbox opens the ports of these.`,
+		inDescription(func(d *connectorv1.DescribeResponse, fault func(string, ...any)) {
+			known, err := readSchema(d.GetConfigSchema())
+			for _, host := range d.GetEgress() {
+				m := egressRule.FindStringSubmatch(host)
+				if m == nil {
+					fault("%q is no host", clip(host))
+					continue
+				}
+				if property := m[egressProperty]; property != "" && err == nil && !hasProperty(known, property) {
+					fault("%q stands for a property that the configuration does not have", clip(host))
+				}
+			}
+		}),
+	},
+	{
 		"describe.triggers", "Every trigger names the types of its events, polls, streams or takes webhooks, resolves only what its webhooks hint at, and asks for webhook bodies of at most 2 MiB.",
 		"Set emits, polls, streams, interval, resolves and webhook to what the trigger does.",
 		func(ctx context.Context, s *suite) error {
@@ -274,4 +299,16 @@ func inDescription(judge func(d *connectorv1.DescribeResponse, fault func(string
 		}
 		return nil
 	}
+}
+
+// hasProperty says whether a schema has a property; one that is put together of several is given the benefit of the doubt.
+func hasProperty(root object, name string) bool {
+	s := follow(root, root)
+	for _, part := range []string{"allOf", "anyOf", "oneOf", "if", "patternProperties", "dependentSchemas"} {
+		if s[part] != nil {
+			return true
+		}
+	}
+	properties, _ := s["properties"].(object)
+	return properties[name] != nil
 }

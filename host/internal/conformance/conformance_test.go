@@ -99,6 +99,8 @@ func TestMutants(t *testing.T) {
 		{"no effect", "describe.effects", ""},
 		{"window on read", "describe.effects", ""},
 		{"bad example", "describe.examples", ""},
+		{"reaches a path", "describe.egress", ""},
+		{"reaches what nobody configures", "describe.egress", ""},
 		{"large webhook", "describe.triggers", ""},
 		{"no interval", "describe.triggers", ""},
 		{"knows better", "configure.empty", ""},

@@ -106,6 +106,10 @@ func (m *mutant) Describe(ctx context.Context, r *connectorv1.DescribeRequest) (
 		d.Actions[0].ResolveWindow = d.GetActions()[1].GetResolveWindow()
 	case "bad example":
 		d.Actions[0].Examples[0].Input = []byte(`{"name":7}`)
+	case "reaches a path":
+		d.Egress = append(d.Egress, "https://api.example.com/v1")
+	case "reaches what nobody configures":
+		d.Egress = append(d.Egress, "{config.bass_url}")
 	case "large webhook":
 		d.Triggers[0].Webhook.MaxBody = 3 << 20
 	case "no interval":
