@@ -307,9 +307,12 @@ func TestRootConsoleLogin(t *testing.T) {
 				return azurefake.Result{Tables: []azurefake.Table{{
 					Name: "PrimaryResult",
 					Columns: []azurefake.Column{
-						{Name: "TimeGenerated", Type: "datetime"}, {Name: "SourceIpAddress", Type: "string"}, {Name: "AdditionalEventData", Type: "dynamic"},
+						{Name: "TimeGenerated", Type: "datetime"}, {Name: "SourceIpAddress", Type: "string"}, {Name: "AdditionalEventData", Type: "string"},
 					},
-					Rows: [][]any{{"2026-11-01T10:00:00Z", "198.51.100.7", `{"MFAUsed":"No"}`}, {"2026-11-01T11:00:00Z", "198.51.100.7", nil}},
+					Rows: [][]any{
+						{"2026-11-01T10:00:00Z", "198.51.100.7", `{"MFAUsed":"No"}`}, {"2026-11-01T11:00:00Z", "198.51.100.7", `{"MFAUsed":"Yes"}`},
+						{"2026-11-01T12:00:00Z", nil, nil},
+					},
 				}}}, nil
 			})
 			now := time.Now().UTC().Format(time.RFC3339Nano)
@@ -322,6 +325,13 @@ func TestRootConsoleLogin(t *testing.T) {
 			for _, c := range w.hive.Ledger().Cases {
 				if want := map[bool]int{true: 1, false: 0}[works]; c.Observables != want || !slices.Contains(c.Tags, "root-login") {
 					t.Errorf("case %+v, want %d observables", c, want)
+				}
+				said := map[bool]string{true: "Addresses in 24 hours: 1, logins without MFA: 1.", false: "could not be looked up"}[works]
+				full := w.send(w.hive.Transport(), http.MethodGet, "https://hive.example/api/v1/case/"+c.ID, "", func(r *http.Request) {
+					r.Header.Set("Authorization", "Bearer "+w.hive.APIKey())
+				})
+				if !strings.Contains(string(full), said) {
+					t.Errorf("the case does not say %q: %s", said, full)
 				}
 			}
 		})

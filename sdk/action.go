@@ -29,6 +29,7 @@ type actionSpec struct {
 	effectRules   []EffectRule
 	blobs         bool
 	vouched       bool
+	shape         *rowShape
 	input         *schema.Plan
 	output        []byte // schema
 	// run decodes the input, calls the author and encodes the output. Emit is for rows.
@@ -88,6 +89,21 @@ func Vouched() ActionOption {
 	return func(a *actionSpec) { a.vouched = true }
 }
 
+// rowShape is x-casewire-shape of an output's rows.
+type rowShape struct {
+	Map     string              `json:"map"`
+	Preset  string              `json:"preset,omitempty"`
+	Presets map[string][]string `json:"presets,omitempty"`
+}
+
+// ShapedRows says that the input decides what fields the rows have, so that flows are checked against them: fields is a
+// property that is an object whose keys name the fields, with dots where a field is inside another ("src_endpoint.ip").
+// Preset is a property that names one of several sets of fields, or empty; fields adds to it. Rows of a call that gives
+// neither are what they are.
+func ShapedRows(fields, preset string, presets map[string][]string) ActionOption {
+	return func(a *actionSpec) { a.shape = &rowShape{fields, preset, presets} }
+}
+
 // EffectRule gives the effect of calls whose input has one of the values at a property, such as a method GET.
 type EffectRule struct {
 	Property string
@@ -135,7 +151,18 @@ func Rows[T, In, Row, Out any](c *Connector, name, summary string, fn func(T, co
 	if err != nil {
 		mistake("%s: action %q: row %v", c.name, name, err)
 	}
-	list := append([]byte(`{"type":"array","description":"The rows, in order","items":`), row.Fragment()...)
+	list := []byte(`{"type":"array","description":"The rows, in order",`)
+	if s := a.shape; s != nil {
+		if !a.input.Has(s.Map) || s.Preset != "" && !a.input.Has(s.Preset) {
+			mistake("%s: action %q: ShapedRows: %q and %q must be properties of the input", c.name, name, s.Map, s.Preset)
+		}
+		b, err := json.Marshal(s)
+		if err != nil {
+			mistake("%s: action %q: ShapedRows: %v", c.name, name, err)
+		}
+		list = append(append(append(list, `"x-casewire-shape":`...), b...), ',')
+	}
+	list = append(append(list, `"items":`...), row.Fragment()...)
 	a.output = outputSchema[Out](c, a, schema.Extra{Name: "rows", Schema: append(list, '}')})
 	a.run = func(ctx context.Context, conn any, input []byte, w *rowWriter) ([]byte, error) {
 		in, err := decodeInput[In](a.input, input)

@@ -92,6 +92,11 @@ func TestAuthoringMistakes(t *testing.T) {
 				return out, nil
 			}, sdk.Read)
 		},
+		`"fields" and "" must be properties of the input`: func() {
+			sdk.Rows(fresh(), "a", "x", func(*thing, context.Context, struct{}, func(row) error) (struct{}, error) {
+				return struct{}{}, nil
+			}, sdk.Read, sdk.ShapedRows("fields", "", nil))
+		},
 		`has a property "blobs"`: func() {
 			sdk.Action(fresh(), "a", "x", func(*thing, context.Context, struct{}) (out struct {
 				Blobs int `json:"blobs"`

@@ -7,13 +7,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"regexp"
+	"strings"
 	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
 
 	"github.com/casewire/casewire/connectors/internal/azure"
+	"github.com/casewire/casewire/connectors/internal/rowmap"
 	"github.com/casewire/casewire/plugin/event"
 	"github.com/casewire/casewire/sdk"
 	"github.com/casewire/casewire/sdk/rest"
@@ -43,6 +46,8 @@ type Client struct {
 	session *azure.Session
 	wait    time.Duration
 	limits  *limiter
+	log     *slog.Logger
+	told    sync.Map // what was logged once, as a string
 
 	schedule          *schedule // nil: there is none
 	alerts, incidents *schedule
@@ -56,10 +61,17 @@ func Connector() *sdk.Connector {
 	c := sdk.New("loganalytics", Version, "Log Analytics queries (KQL) as typed rows.", open).
 		Egress(azure.Egress([]string{"base_url"}, func(c azure.Cloud) string { return c.LogAnalytics })...)
 	sdk.Rows(c, "query", "Run a KQL query.", (*Client).query, sdk.Read, sdk.Vouched(),
+		sdk.ShapedRows("map", "normalize", rowmap.Fields()),
 		sdk.Example("root console logins of one account", map[string]any{
 			"query":    "AWSCloudTrail | where UserIdentityType == \"Root\" and RecipientAccountId == acct | project TimeGenerated, SourceIpAddress",
 			"params":   map[string]any{"acct": "123456789012"},
 			"timespan": "PT24H",
+		}),
+		sdk.Example("the same as OCSF fields", map[string]any{
+			"query": "AWSCloudTrail | where EventName == \"ConsoleLogin\" and UserIdentityType == \"Root\"", "timespan": "PT24H", "normalize": rowmap.AWSConsoleLogin,
+		}),
+		sdk.Example("columns under other names", map[string]any{
+			"query": "SigninLogs | where ResultType == 0", "timespan": "PT1H", "map": map[string]any{"user.name": "UserPrincipalName", "src_endpoint.ip": "IPAddress"},
 		}))
 	azure.SignIn(c, func(c *Client) *azure.Session { return c.session })
 	sdk.AddTrigger(c, sdk.Trigger[*Client, cursor]{
@@ -81,7 +93,7 @@ func Connector() *sdk.Connector {
 var workspaceID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
-	c := &Client{cfg: cfg, apis: map[time.Duration]*rest.Client{}}
+	c := &Client{cfg: cfg, apis: map[time.Duration]*rest.Client{}, log: env.Logger}
 	if !workspaceID.MatchString(cfg.Workspace) {
 		return nil, sdk.BadConfig("workspace", "%q is not a workspace id: it is the GUID that the portal calls Workspace ID, not the name", cfg.Workspace)
 	}
@@ -123,10 +135,11 @@ type Table struct {
 
 // Summary closes a result.
 type Summary struct {
-	Columns       []Column       `json:"columns" doc:"Columns in order; of the first table, if all are asked for"`
+	Columns       []Column       `json:"columns" doc:"Columns in order; of the first table, if all are asked for; the outermost fields, if rows are mapped"`
 	RowCount      int            `json:"row_count" doc:"Rows returned"`
 	Partial       bool           `json:"partial" doc:"The result was cut"`
 	PartialReason string         `json:"partial_reason,omitempty" doc:"Why the service cut the result"`
+	Warnings      []string       `json:"warnings" doc:"What map and normalize did not find"`
 	Slices        int            `json:"slices,omitempty" doc:"Into how many intervals of time the query was split"`
 	Tables        []Table        `json:"tables,omitempty" doc:"All tables, if they are asked for"`
 	Statistics    map[string]any `json:"statistics,omitempty" doc:"What the service says about its work, if asked for"`
@@ -166,7 +179,8 @@ func (c *Client) checkQuery(ctx context.Context) sdk.Probe {
 // checkTrigger runs the scheduled query over the last minute.
 func (c *Client) checkTrigger(ctx context.Context) sdk.Probe {
 	now := time.Now().UTC()
-	err := c.window(ctx, c.schedule, interval{now.Add(-time.Minute), now}, &pager{emit: func(sdk.Page[cursor]) error { return nil }})
+	p := &pager{emit: func(sdk.Page[cursor]) error { return nil }}
+	err := c.window(ctx, c.schedule, interval{now.Add(-time.Minute), now}, p)
 	if e, ok := errors.AsType[*sdk.Error](err); ok && e.Code == codes.OutOfRange {
 		err = nil // many rows in a minute; the poll asks for less
 	}
@@ -174,6 +188,12 @@ func (c *Client) checkTrigger(ctx context.Context) sdk.Probe {
 		return sdk.Probe{
 			Name: "trigger", Status: sdk.ProbeFailed, Summary: "the scheduled query fails: " + err.Error(),
 			Remedy: "correct trigger.query; casewire query tries it by hand",
+		}
+	}
+	if len(p.warnings) > 0 {
+		return sdk.Probe{
+			Name: "trigger", Status: sdk.ProbeWarning, Summary: "the scheduled query " + c.schedule.Name + " runs, but " + strings.Join(p.warnings, "; "),
+			Remedy: "correct trigger.map, or have the query project the columns",
 		}
 	}
 	return sdk.Probe{Name: "trigger", Status: sdk.ProbeOK, Summary: "the scheduled query " + c.schedule.Name + " runs"}

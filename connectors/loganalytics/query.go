@@ -34,6 +34,13 @@ type QueryInput struct {
 	Tables       string         `json:"tables" enum:"primary,all" default:"primary" doc:"all returns the rows of every table of the result, each with its table's name in $table"`
 	Statistics   bool           `json:"statistics,omitempty" doc:"Return what the service says about its work"`
 	Render       bool           `json:"render,omitempty" doc:"Return what the query's render operator wants"`
+	Fields
+}
+
+// Fields says under what names rows come out. Nothing: under those of their columns.
+type Fields struct {
+	Map       map[string]string `json:"map,omitempty" doc:"Fields in place of the columns: each names its column, or a value inside one that holds JSON (AdditionalEventData.MFAUsed). A name with dots makes a field inside another: row.src_endpoint.ip. A column that is missing is null, and a warning" example:"{\"user.name\":\"UserPrincipalName\",\"src_endpoint.ip\":\"IPAddress\"}"`
+	Normalize string            `json:"normalize" enum:"none,aws_console_login" default:"none" doc:"Bundled map, with fields as OCSF names them; map can add to it. aws_console_login is for console logins of the table AWSCloudTrail: time, user, src_endpoint.ip, cloud, status, is_mfa and more"`
 }
 
 // ask is what one query's requests have in common.
@@ -126,12 +133,21 @@ func (c *Client) query(ctx context.Context, in QueryInput, emit func(rawRow) err
 	if err != nil {
 		return Summary{}, err
 	}
-	if s == nil {
-		sum, err := c.send(ctx, a, a.bound.text(), in.Timespan, a.limits, progress(ctx, emit))
-		return sum, c.failed(a, err, "")
+	mapped, err := in.Fields.begin(a.limits.all)
+	if err != nil {
+		return Summary{}, err
 	}
-	sum, err := s.run(ctx, progress(ctx, emit))
-	return sum, c.failed(a, err, s.why)
+	emit = mapped.emit(progress(ctx, emit))
+	var sum Summary
+	why := ""
+	if s == nil {
+		sum, err = c.send(ctx, a, a.bound.text(), in.Timespan, a.limits, emit)
+	} else {
+		sum, err = s.run(ctx, emit)
+		why = s.why
+	}
+	mapped.end(&sum)
+	return sum, c.failed(a, err, why)
 }
 
 // failed makes an error of this connector's words. Why says what stood in the way of splitting the query.

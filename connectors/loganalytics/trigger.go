@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/grpc/codes"
 
+	"github.com/casewire/casewire/connectors/internal/rowmap"
 	"github.com/casewire/casewire/plugin/event"
 	"github.com/casewire/casewire/sdk"
 )
@@ -33,6 +34,7 @@ type Scheduled struct {
 	Lookback   string         `json:"lookback" default:"24h" doc:"How far the first poll looks back"`
 	Window     string         `json:"window" default:"1h" doc:"Longest window of one query; a window with too many rows is halved"`
 	MaxRows    int            `json:"max_rows" default:"10000" cw:"min=1,max=500000" doc:"Most rows of one window"`
+	Fields
 }
 
 // schedule is a checked Scheduled.
@@ -46,6 +48,7 @@ type schedule struct {
 	overlap, delay, late, lookback, window time.Duration
 	table                                  string
 	mapping                                *mapping // nil: rows stay rows
+	fields                                 *rowmap.Map
 }
 
 // What a query can call its window.
@@ -96,6 +99,12 @@ func (s *Scheduled) schedule(in string, m *mapping) (*schedule, error) {
 		if s.Params[name] != nil {
 			return nil, sdk.BadConfig(in+".params", "%s is bound for you", name)
 		}
+	}
+	if out.fields, err = rowmap.New(s.Normalize, s.Map); err != nil {
+		if e, ok := errors.AsType[*sdk.Error](err); ok {
+			return nil, sdk.BadConfig(in, "%v", e)
+		}
+		return nil, err
 	}
 	out.own = mentions(s.Query, windowStart) || mentions(s.Query, windowEnd)
 	out.pipe = analyze(out.bound.query)
@@ -169,11 +178,20 @@ func (c *Client) window(ctx context.Context, s *schedule, w interval, p *pager) 
 	text, timespan := s.text(w, a)
 	var held spool
 	defer held.close()
-	if _, err := c.send(ctx, a, text, timespan, a.limits, held.add); err != nil {
+	sum, err := c.send(ctx, a, text, timespan, a.limits, held.add)
+	if err != nil {
 		return c.failed(a, err, "")
 	}
+	m := s.begin(sum.Columns)
+	p.warnings = m.missing
+	for _, text := range m.missing {
+		if _, told := c.told.LoadOrStore(text, true); told {
+			continue
+		}
+		c.log.WarnContext(ctx, "the scheduled query lacks a column that is mapped", "query", s.Name, "warning", text)
+	}
 	return held.each(func(row rawRow) error {
-		ev, rejected := c.event(s, row, w)
+		ev, rejected := c.event(s, row, w, m)
 		if rejected != nil && p.next != nil && !p.next.refuse(row, w.to) {
 			return nil
 		}
@@ -213,6 +231,8 @@ type pager struct {
 	page  sdk.Page[cursor]
 	bytes int
 	gave  bool
+	// warnings say what the last window's rows lack of what is mapped.
+	warnings []string
 }
 
 func (p *pager) add(ev sdk.Event, rejected *sdk.Rejected) error {
@@ -233,11 +253,11 @@ func (p *pager) add(ev sdk.Event, rejected *sdk.Rejected) error {
 }
 
 // event makes an event of a row, or a rejection that keeps it.
-func (c *Client) event(s *schedule, row rawRow, w interval) (sdk.Event, *sdk.Rejected) {
+func (c *Client) event(s *schedule, row rawRow, w interval, m *windowRows) (sdk.Event, *sdk.Rejected) {
 	if s.mapping != nil {
 		return c.tableEvent(s.mapping, row)
 	}
-	return c.rowEvent(s, row, w)
+	return c.rowEvent(s, row, w, m)
 }
 
 // base is the address of the workspace.
@@ -246,7 +266,8 @@ func (c *Client) base() string {
 }
 
 // rowEvent makes an event of a row of any table. The same row makes the same event, whichever window it came in, if it has a time.
-func (c *Client) rowEvent(s *schedule, row rawRow, w interval) (sdk.Event, *sdk.Rejected) {
+// What identifies it is the row as it came, whatever it is mapped to.
+func (c *Client) rowEvent(s *schedule, row rawRow, w interval, m *windowRows) (sdk.Event, *sdk.Rejected) {
 	source := c.base()
 	reject := func(format string, args ...any) (sdk.Event, *sdk.Rejected) {
 		return sdk.Event{}, &sdk.Rejected{Source: source, Subject: s.Name, Reason: fmt.Sprintf(format, args...), Raw: append([]byte(nil), row...)}
@@ -277,6 +298,10 @@ func (c *Client) rowEvent(s *schedule, row rawRow, w interval) (sdk.Event, *sdk.
 	}
 	e.Subject = s.Name + "/" + e.PartitionKey[strings.LastIndexByte(e.PartitionKey, ':')+1:]
 	e.Seal()
+	unmapped, err := m.unmapped(row, map[string]any{"id": s.Name, "workspace": c.cfg.Workspace})
+	if err != nil {
+		return reject("the row cannot be mapped: %v", err)
+	}
 	e.Data, err = json.Marshal(map[string]any{
 		"class_uid": 0, "category_uid": 0, "activity_id": 99, "activity_name": "Query Result Row", "type_uid": 99, "severity_id": 0,
 		"time": e.Time.UnixMilli(),
@@ -284,7 +309,7 @@ func (c *Client) rowEvent(s *schedule, row rawRow, w interval) (sdk.Event, *sdk.
 			"version": event.DataVersion, "uid": e.ID, "log_name": s.table,
 			"product": map[string]any{"name": "Azure Monitor Log Analytics", "vendor_name": "Microsoft"},
 		},
-		"unmapped": map[string]any{"row": row, "query": map[string]any{"id": s.Name, "workspace": c.cfg.Workspace}},
+		"unmapped": unmapped,
 	})
 	if err != nil {
 		return reject("the row cannot be written as an event: %v", err)

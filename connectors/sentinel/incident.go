@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/casewire/casewire/connectors/internal/rowmap"
 	"github.com/casewire/casewire/sdk"
 	"github.com/casewire/casewire/sdk/rest"
 )
@@ -29,7 +30,7 @@ func addIncidentActions(c *sdk.Connector) {
 		sdk.Example("tag it", map[string]any{"incident": "28282", "add_tags": []string{"casewire:tracked"}}))
 	sdk.Action(c, "incident.comment", "Add a comment to an incident, once per key.", (*Client).commentIncident, sdk.Keyed,
 		sdk.ResolveWindow(time.Minute), sdk.Example("link the case", map[string]any{"incident": "28282", "text": "Case SEC-42"}))
-	sdk.Rows(c, "hunting.query", "Run a hunting query of Microsoft Defender and return its rows.", (*Client).hunt, sdk.Read,
+	sdk.Rows(c, "hunting.query", "Run a hunting query of Microsoft Defender and return its rows.", (*Client).hunt, sdk.Read, sdk.ShapedRows("map", "normalize", rowmap.Fields()),
 		sdk.Example("processes", map[string]any{
 			"query": "DeviceProcessEvents | where FileName =~ name | take 10", "params": map[string]any{"name": "powershell.exe"}, "timespan": "P7D",
 		}))

@@ -351,6 +351,15 @@ func TestHunting(t *testing.T) {
 	if got := b.graph.Hunted(); len(got) != 1 || got[0] != "Q\nP7D" {
 		t.Errorf("asked %q", got)
 	}
+	res, err = b.Do(t.Context(), sdktest.Call{Action: "hunting.query", Input: settings{"query": "Q", "max_rows": 3, "map": settings{"process.name": "FileName", "ticks": "Ticks", "no": "None"}}})
+	if err != nil || len(res.Rows) != 3 || string(res.Rows[0]) != `{"no":null,"process":{"name":"a.exe"},"ticks":9007199254740993}` {
+		t.Errorf("mapped: %s, %v", res.Rows, err)
+	}
+	for _, want := range []string{`"warnings":["map: the result has no column None`, `"truncated":true`, `{"name":"ticks","type":"Int64"}`} {
+		if !strings.Contains(string(res.Output), want) {
+			t.Errorf("mapped: %s is not in %s", want, res.Output)
+		}
+	}
 	// A value is bound, and never becomes part of the query.
 	b.graph.SetHunting("let x = \"a\\\" | take 1 // \";\nT | where N == x", nil, rows[:1])
 	err = b.Call(t.Context(), "hunting.query", settings{"query": "T | where N == x", "params": settings{"x": `a" | take 1 // `}}, nil)

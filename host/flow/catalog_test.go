@@ -55,8 +55,12 @@ func newCatalog() catalog {
 			"params": {"type": "object", "additionalProperties": true},
 			"timespan": {"type": "string", "pattern": "^P", "description": "ISO 8601, such as PT24H."},
 			"max_rows": {"type": "integer", "minimum": 1, "maximum": 500000},
-			"allow_partial": {"type": "boolean"}
-		}}`, `{"type": "object", "required": ["row_count"], "properties": {"row_count": {"type": "integer"}, "partial": {"type": "boolean"}}}`)
+			"allow_partial": {"type": "boolean"},
+			"map": {"type": "object", "additionalProperties": {"type": "string"}},
+			"normalize": {"type": "string", "enum": ["none", "login"]}
+		}}`, `{"type": "object", "required": ["rows", "row_count"], "properties": {
+			"rows": {"type": "array", "items": {}, "x-casewire-shape": {"map": "map", "preset": "normalize", "presets": {"login": ["time", "user.name"]}}},
+			"row_count": {"type": "integer"}, "partial": {"type": "boolean"}}}`)
 	query.Rows = true
 	caseEnsure := action("case.ensure", keyed, `{
 		"type": "object", "additionalProperties": false, "required": ["title"],

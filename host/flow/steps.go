@@ -377,7 +377,7 @@ func (l *loader) uses(d *draft, s *Step, n *yamldoc.Node, path string, sc *scope
 			t = &c
 		}
 	}
-	return t
+	return shaped(t, output, with, s.ID)
 }
 
 // effects are the words for them.

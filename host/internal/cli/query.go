@@ -24,7 +24,8 @@ import (
 // queryOptions are the flags of casewire query.
 type queryOptions struct {
 	config, file, action string
-	params               []string
+	params, fields       []string
+	normalize            string
 	timespan, wait       string
 	split, resource      string
 	workspaces           []string
@@ -54,6 +55,10 @@ disturbed. Without QUERY, and without -f, the query is read from standard input.
 Values are handed over with --param and never pasted into the text: NAME=TEXT, or NAME:TYPE=VALUE with a type of string,
 long, int, real, decimal, bool, datetime, timespan, guid or dynamic (JSON).
 
+Rows can have other names than their columns: --map FIELD=COLUMN, where src_endpoint.ip is a field inside another and
+AdditionalEventData.MFAUsed a value inside a column, or --normalize with the name of a bundled map. A column that is not
+there is null, and a warning.
+
 Tables fit the terminal; what would not fit is written as a record for each row. CSV is as RFC 4180 has it; spreadsheets
 take cells that begin with =, +, - or @ for formulas, which --csv-safe prevents with a quote mark in front. In CSV, null and
 the empty text look the same; JSON tells them apart. A query that ends in render is drawn as a chart on a terminal, or
@@ -63,6 +68,7 @@ Exit code 1 says that the query failed, 2 that the query, a flag or the configur
 not be started.`,
 		Example: `  casewire query logs 'SecurityAlert | take 5'
   casewire query logs -f roots.kql --param acct=123456789012 --timespan PT24H -o csv > roots.csv
+  casewire query logs 'AWSCloudTrail | where EventName == "ConsoleLogin"' --timespan P1D --normalize aws_console_login -o json
   casewire query logs 'SigninLogs | summarize count() by bin(TimeGenerated, 1h) | render timechart' --timespan P1D`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -82,6 +88,8 @@ not be started.`,
 	f.StringVarP(&o.config, "config", "c", defaultConfig, "configuration file")
 	f.StringVarP(&o.file, "file", "f", "", "file with the query; - is standard input")
 	f.StringArrayVarP(&o.params, "param", "p", nil, "a value for the query: NAME=TEXT or NAME:TYPE=VALUE; can be repeated")
+	f.StringArrayVar(&o.fields, "map", nil, "a field of the rows and its column: FIELD=COLUMN; can be repeated")
+	f.StringVar(&o.normalize, "normalize", "", "bundled map of columns to fields, such as aws_console_login")
 	f.StringVar(&o.timespan, "timespan", "", "ISO 8601 duration or interval, such as PT24H")
 	f.IntVar(&o.maxRows, "max-rows", 10_000, "most rows; more is an error unless --allow-partial")
 	f.StringVarP(&o.output, "output", "o", "", "table, json, ndjson or csv; default table")
@@ -155,6 +163,10 @@ func (o *queryOptions) run(ctx context.Context, app App, connection, text string
 	if err != nil {
 		return Invalid(err)
 	}
+	fields, err := queryFields(o.fields)
+	if err != nil {
+		return Invalid(err)
+	}
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	conn, err := Connect(ctx, app, o.config, connection, "", stderr)
@@ -166,7 +178,7 @@ func (o *queryOptions) run(ctx context.Context, app App, connection, text string
 	if err != nil {
 		return Invalid(fmt.Errorf("connection %s: %w", connection, err))
 	}
-	input, err := o.input(action, text, params)
+	input, err := o.input(action, text, params, fields)
 	if err != nil {
 		return Invalid(err)
 	}
@@ -231,6 +243,9 @@ func (o *queryOptions) finish(sink *querySink, out json.RawMessage, stderr io.Wr
 		}
 		fmt.Fprintln(stderr)
 	}
+	for _, warning := range sum.Warnings {
+		fmt.Fprintf(stderr, "warning: %s\n", printable(warning))
+	}
 	return nil
 }
 
@@ -273,6 +288,22 @@ func queryParams(flags []string) (map[string]any, error) {
 	return params, nil
 }
 
+// queryFields reads --map.
+func queryFields(flags []string) (map[string]string, error) {
+	fields := map[string]string{}
+	for _, f := range flags {
+		name, column, ok := strings.Cut(f, "=")
+		if !ok || name == "" || column == "" {
+			return nil, fmt.Errorf("--map %q: write FIELD=COLUMN", f)
+		}
+		if _, twice := fields[name]; twice {
+			return nil, fmt.Errorf("--map %s is given twice", name)
+		}
+		fields[name] = column
+	}
+	return fields, nil
+}
+
 // queryAction finds what to call: an action that streams rows and takes a query.
 func queryAction(desc *connectorv1.DescribeResponse, name string) (*connectorv1.Action, error) {
 	var fit []*connectorv1.Action
@@ -304,16 +335,19 @@ func inputHas(a *connectorv1.Action, property string) bool {
 }
 
 // input makes the action's input of the flags. A flag that the action does not know is refused.
-func (o *queryOptions) input(a *connectorv1.Action, text string, params map[string]any) ([]byte, error) {
+func (o *queryOptions) input(a *connectorv1.Action, text string, params map[string]any, fields map[string]string) ([]byte, error) {
 	in := map[string]any{"query": text}
 	given := map[string]any{}
 	if len(params) > 0 {
 		given["params"] = params
 	}
-	for name, v := range map[string]string{"timespan": o.timespan, "wait": o.wait, "split": o.split, "resource": o.resource} {
+	for name, v := range map[string]string{"timespan": o.timespan, "wait": o.wait, "split": o.split, "resource": o.resource, "normalize": o.normalize} {
 		if v != "" {
 			given[name] = v
 		}
+	}
+	if len(fields) > 0 {
+		given["map"] = fields
 	}
 	if len(o.workspaces) > 0 {
 		given["workspaces"] = o.workspaces

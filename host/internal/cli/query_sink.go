@@ -24,6 +24,7 @@ type querySummary struct {
 	RowCount      int            `json:"row_count"`
 	Partial       bool           `json:"partial"`
 	PartialReason string         `json:"partial_reason"`
+	Warnings      []string       `json:"warnings"`
 	Render        map[string]any `json:"render"`
 }
 

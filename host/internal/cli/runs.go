@@ -128,6 +128,9 @@ func showRun(w io.Writer, r httpapi.RunRecord) error {
 		if s.Error != "" {
 			fmt.Fprintf(w, "  error   %s (%s)\n", indent(s.Error, "          "), s.Class)
 		}
+		for _, warning := range warnings(s.Output) {
+			fmt.Fprintf(w, "  warning %s\n", indent(printable(warning), "          "))
+		}
 		showJSON(w, "input", s.Input)
 		showJSON(w, "output", s.Output)
 	}
@@ -136,6 +139,17 @@ func showRun(w io.Writer, r httpapi.RunRecord) error {
 		showJSON(w, "result", r.Output)
 	}
 	return nil
+}
+
+// warnings are what a step's output says of itself: a list of texts by that name. It would drown among many rows.
+func warnings(output json.RawMessage) []string {
+	var out struct {
+		Warnings []string `json:"warnings"`
+	}
+	if json.Unmarshal(output, &out) != nil {
+		return nil
+	}
+	return out.Warnings
 }
 
 // showJSON prints a value small enough to read; --json has it whole.

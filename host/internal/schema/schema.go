@@ -35,6 +35,14 @@ type Schema struct {
 	Default     any
 	Description string
 	Secret      bool // x-casewire-secret
+	Shape       *Shape
+}
+
+// Shape says by what properties of an action's input the fields of its rows are chosen: x-casewire-shape.
+type Shape struct {
+	Map     string              `json:"map"`     // an object whose keys are the fields, with dots where one is inside another
+	Preset  string              `json:"preset"`  // names one of the presets; empty: there is no such property
+	Presets map[string][]string `json:"presets"` // fields by the preset's name
 }
 
 type raw struct {
@@ -63,6 +71,7 @@ type raw struct {
 	Default     json.RawMessage            `json:"default"`
 	Description string                     `json:"description"`
 	Secret      bool                       `json:"x-casewire-secret"`
+	Shape       json.RawMessage            `json:"x-casewire-shape"`
 }
 
 const maxDepth = 32
@@ -145,6 +154,10 @@ func (p *parser) fill(s *Schema, b []byte, at string, depth int) error {
 	s.Required, s.Min, s.Max, s.ExclMin, s.ExclMax = r.Required, r.Min, r.Max, r.ExclMin, r.ExclMax
 	s.MinLen, s.MaxLen, s.MinItems, s.MaxItems = r.MinLen, r.MaxLen, r.MinItems, r.MaxItems
 	s.Format, s.Description, s.Secret = r.Format, r.Description, r.Secret
+	var shape Shape
+	if json.Unmarshal(r.Shape, &shape) == nil && shape.Map != "" { // a connector that says it otherwise has rows of any shape
+		s.Shape = &shape
+	}
 	if len(r.Type) > 0 {
 		var one string
 		if json.Unmarshal(r.Type, &one) == nil {
