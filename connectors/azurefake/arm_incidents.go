@@ -116,6 +116,13 @@ func (s *Server) TouchSentinelIncident(name string, change map[string]any) {
 	}
 }
 
+// RemoveSentinelIncident is somebody else who deletes an incident.
+func (s *Server) RemoveSentinelIncident(name string) {
+	s.arm.mu.Lock()
+	defer s.arm.mu.Unlock()
+	delete(s.arm.incidents, name)
+}
+
 // SentinelComments returns the messages of an incident's comments, in order.
 func (s *Server) SentinelComments(name string) []string {
 	s.arm.mu.Lock()

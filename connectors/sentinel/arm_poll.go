@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -26,11 +27,6 @@ const (
 	armListCap = 1000
 	// armAtOnce is how many incidents are completed at a time, with three questions each.
 	armAtOnce = 4
-	// An incident goes without its parts when this many polls failed at them, and no poll came to its end for this long:
-	// one whose entities cannot be had must not hold up all others for ever, and a short outage must not make incidents
-	// without entities.
-	armPatience     = 5
-	armPatienceTime = 5 * time.Minute
 )
 
 // armCursor is the position of the poll of a workspace's incidents. The list is ordered by time of change, so that the
@@ -38,10 +34,8 @@ const (
 type armCursor struct {
 	Since time.Time `json:"since"`
 	Swept time.Time `json:"swept"`
-	Seen  []string  `json:"seen,omitempty"`  // revisions that were emitted, oldest first
-	Stuck string    `json:"stuck,omitempty"` // the revision whose parts cannot be had
-	Tries int       `json:"tries,omitempty"`
-	Tried time.Time `json:"tried,omitzero"` // since when no poll has come to its end
+	Seen  []string  `json:"seen,omitempty"` // revisions that were taken, oldest first
+	Owed  []armOwed `json:"owed,omitempty"` // incidents whose parts could not be had yet, oldest first
 }
 
 // pollIncidentsARM brings every incident of the workspace that changed since the cursor, looking back over the overlap,
@@ -57,18 +51,27 @@ func (c *Client) pollIncidentsARM(ctx context.Context, cur armCursor, emit func(
 	if back := now.Add(-c.lookback); sweep && (cur.Since.IsZero() || back.Before(from)) {
 		from = back
 	}
-	r := &armRound{client: c, arm: a, emit: emit, cur: cur, seen: map[string]bool{}}
+	r := &armRound{client: c, arm: a, emit: emit, cur: cur, now: now, seen: map[string]bool{}}
+	r.cur.Owed = slices.Clone(cur.Owed)
 	for _, s := range cur.Seen {
 		r.seen[s] = true
+	}
+	if err := r.askAgain(ctx); err != nil {
+		return err
 	}
 	if err := r.run(ctx, from); err != nil {
 		return err
 	}
-	r.cur.Tried = time.Time{}
 	if sweep {
 		r.cur.Swept = now
 	}
-	return r.flush()
+	if err := r.flush(); err != nil {
+		return err
+	}
+	if r.fault != nil {
+		sdk.Idle(ctx, 0, r.fault) // the others came
+	}
+	return nil
 }
 
 // armRound is one poll in progress.
@@ -77,9 +80,11 @@ type armRound struct {
 	arm    *armClient
 	emit   func(sdk.Page[armCursor]) error
 	cur    armCursor
+	now    time.Time
 	seen   map[string]bool
 	page   sdk.Page[armCursor]
 	bytes  int
+	fault  error // why the parts of an incident cannot be had
 }
 
 // armHead is what the poll needs of an incident.
@@ -165,58 +170,38 @@ func (r *armRound) list(ctx context.Context, filter, order string) (n int, last 
 	return n, last, nil
 }
 
+// armDone is what became of an incident.
+type armDone struct {
+	ev      sdk.Event
+	rej     *sdk.Rejected
+	missing error // why it is without parts, which may come later
+}
+
 // take makes events of incidents, in their order.
 func (r *armRound) take(ctx context.Context, todo []armHead) error {
-	type done struct {
-		ev  sdk.Event
-		rej *sdk.Rejected
-		err error
-	}
 	for batch := range slices.Chunk(todo, armAtOnce) {
-		results := make([]done, len(batch))
+		results := make([]armDone, len(batch))
 		var wg sync.WaitGroup
 		for i, h := range batch {
-			mark := h.mark()
-			without := r.cur.Stuck == mark && r.cur.Tries >= armPatience && time.Since(r.cur.Tried) >= armPatienceTime
-			wg.Go(func() {
-				results[i].ev, results[i].rej, results[i].err = r.client.armEvent(ctx, r.arm, h, without)
-			})
+			wg.Go(func() { results[i] = r.client.armEvent(ctx, r.arm, h) })
 		}
 		wg.Wait()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		for i, d := range results {
 			h := batch[i]
-			mark := h.mark()
-			if d.err != nil {
-				if r.cur.Stuck != mark {
-					r.cur.Stuck, r.cur.Tries = mark, 0
+			if d.missing != nil {
+				if err := r.setAside(h, d); err != nil {
+					return errors.Join(err, r.flush()) // what came before it is kept
 				}
-				if r.cur.Tried.IsZero() {
-					r.cur.Tried = time.Now()
-				}
-				r.cur.Tries++
-				if err := r.flush(); err != nil { // what came before it is kept
-					return err
-				}
-				return d.err
-			}
-			if d.rej != nil {
-				r.page.Rejected = append(r.page.Rejected, *d.rej)
-				r.bytes += len(d.rej.Raw)
 			} else {
-				r.page.Events = append(r.page.Events, d.ev)
-				r.bytes += len(d.ev.Data)
+				r.put(d)
+				r.settle(h.Name)
 			}
-			if r.cur.Stuck == mark {
-				r.cur.Stuck, r.cur.Tries = "", 0
-			}
-			if h.Properties.Modified.After(r.cur.Since) {
-				r.cur.Since = h.Properties.Modified
-			}
-			if h.Name != "" && !r.seen[mark] {
-				r.seen[mark] = true
-				if r.cur.Seen = append(r.cur.Seen, mark); len(r.cur.Seen) > maxSeen {
-					r.cur.Seen = r.cur.Seen[len(r.cur.Seen)-maxSeen:]
-				}
+			r.passed(h)
+			if throttled(d.missing) {
+				return errors.Join(d.missing, r.flush())
 			}
 		}
 		if r.bytes >= pageBytes {
@@ -228,55 +213,105 @@ func (r *armRound) take(ctx context.Context, todo []armHead) error {
 	return nil
 }
 
+// put adds what became of an incident to the page.
+func (r *armRound) put(d armDone) {
+	if d.rej != nil {
+		r.page.Rejected = append(r.page.Rejected, *d.rej)
+		r.bytes += len(d.rej.Raw)
+		return
+	}
+	r.page.Events = append(r.page.Events, d.ev)
+	r.bytes += len(d.ev.Data)
+}
+
+// passed moves the cursor behind an incident. A time in the future moves it to now, or else nothing would be found until
+// then.
+func (r *armRound) passed(h armHead) {
+	if at := h.Properties.Modified; at.After(r.cur.Since) {
+		r.cur.Since = latest(r.cur.Since, earliest(at, r.now))
+	}
+	r.remember(h)
+}
+
+// remember keeps a revision from being taken again.
+func (r *armRound) remember(h armHead) {
+	if mark := h.mark(); h.Name != "" && !r.seen[mark] {
+		r.seen[mark] = true
+		if r.cur.Seen = append(r.cur.Seen, mark); len(r.cur.Seen) > maxSeen {
+			r.cur.Seen = r.cur.Seen[len(r.cur.Seen)-maxSeen:]
+		}
+	}
+}
+
+func earliest(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // flush hands over what came, with a cursor of its own: the round goes on changing this one.
 func (r *armRound) flush() error {
 	r.page.Cursor = r.cur
-	r.page.Cursor.Seen = slices.Clone(r.cur.Seen)
+	r.page.Cursor.Seen, r.page.Cursor.Owed = slices.Clone(r.cur.Seen), slices.Clone(r.cur.Owed)
 	err := r.emit(r.page)
 	r.page, r.bytes = sdk.Page[armCursor]{}, 0
 	return err
 }
 
-// armEvent completes an incident with its alerts, entities and comments and makes its event. An error is worth another
-// try; what can never be had is left out, because the incident itself must not be lost for it.
-func (c *Client) armEvent(ctx context.Context, a *armClient, h armHead, without bool) (sdk.Event, *sdk.Rejected, error) {
+// armEvent completes an incident with its alerts, entities and comments and makes its event. The incident itself is not
+// lost for what cannot be had of it: the event says what it is without.
+func (c *Client) armEvent(ctx context.Context, a *armClient, h armHead) (out armDone) {
 	var parts normalize.SentinelParts
-	if guidRule().MatchString(h.Name) && !without {
-		var err error
-		if parts, err = a.parts(ctx, h); err != nil {
-			return sdk.Event{}, nil, fmt.Errorf("incident %s: %w", h.Name, err)
+	if guidRule().MatchString(h.Name) {
+		if parts, out.missing = a.parts(ctx, h); out.missing != nil {
+			out.missing = fmt.Errorf("incident %s: %w", h.Name, out.missing)
 		}
 	}
 	ev, err := normalize.SentinelIncident(h.raw, parts, normalize.SentinelOptions{
 		Tenant: c.tenant, Host: a.host, Workspace: a.workspace, Version: armVersion, IsOwn: isOwnID,
 	})
 	if err == nil {
-		return ev, nil, nil
+		out.ev = ev
+		return out
 	}
-	return sdk.Event{}, &sdk.Rejected{
+	out.missing = nil // it can never be an event
+	out.rej = &sdk.Rejected{
 		Source: "https://" + a.host + strings.ToLower(a.workspace) + "/providers/microsoft.securityinsights/incidents", Subject: h.Name,
 		Reason: err.Error(), Raw: h.raw,
-	}, nil
+	}
+	return out
 }
 
-// parts asks for what belongs to an incident.
+// parts asks for what belongs to an incident. They come with the names of those that cannot be had; the error, if there is
+// one, says why those are worth another try.
 func (a *armClient) parts(ctx context.Context, h armHead) (normalize.SentinelParts, error) {
 	var parts normalize.SentinelParts
-	errs := make([]error, 4)
+	names := []string{"alerts", "entities", "comments", "mergedInto"}
+	errs := make([]error, len(names))
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		var out struct {
 			Value []json.RawMessage `json:"value"`
 		}
-		errs[0] = a.ask(ctx, a.path("incidents", h.Name, "alerts"), &out)
-		parts.Alerts = out.Value
+		if errs[0] = a.ask(ctx, a.path("incidents", h.Name, "alerts"), &out); errs[0] == nil {
+			parts.Alerts = out.Value
+		}
 	})
 	wg.Go(func() {
 		var out struct {
 			Entities []json.RawMessage `json:"entities"`
 		}
-		errs[1] = a.ask(ctx, a.path("incidents", h.Name, "entities"), &out)
-		parts.Entities = out.Entities
+		if errs[1] = a.ask(ctx, a.path("incidents", h.Name, "entities"), &out); errs[1] == nil {
+			parts.Entities = out.Entities
+		}
 	})
 	if h.Properties.Extra.Comments > 0 {
 		wg.Go(func() {
@@ -294,12 +329,16 @@ func (a *armClient) parts(ctx context.Context, h armHead) (normalize.SentinelPar
 		wg.Go(func() { parts.MergedInto, errs[3] = a.byNumber(ctx, number) })
 	}
 	wg.Wait()
-	for _, err := range errs {
-		if worthAnotherTry(err) {
-			return parts, err
+	var again error
+	for i, err := range errs {
+		if err != nil {
+			parts.Missing = append(parts.Missing, names[i])
+		}
+		if again == nil && worthAnotherTry(err) {
+			again = err
 		}
 	}
-	return parts, nil
+	return parts, again
 }
 
 // worthAnotherTry says whether an error may pass.
@@ -331,26 +370,35 @@ func (a *armClient) byNumber(ctx context.Context, number int64) (string, error) 
 	return name, err
 }
 
-// armLookUp reads one incident anew and makes its event.
+// fetch reads one incident anew.
+func (a *armClient) fetch(ctx context.Context, name string) (armHead, error) {
+	resp, err := a.api.Do(ctx, rest.Request{Path: a.path("incidents", name), Query: versioned(nil)})
+	if err != nil {
+		return armHead{}, fmt.Errorf("get incident %s: %w", name, err)
+	}
+	h := armHead{raw: resp.Body}
+	if err := resp.JSON(&h); err != nil {
+		return armHead{}, fmt.Errorf("get incident %s: %w", name, err)
+	}
+	return h, nil
+}
+
+// armLookUp reads one incident anew and makes its event. One whose parts cannot be had is looked up again.
 func (c *Client) armLookUp(ctx context.Context, name string) (sdk.Found, error) {
 	a, err := c.workspaceFor("incidents: arm")
 	if err != nil {
 		return sdk.Found{}, err
 	}
-	resp, err := a.api.Do(ctx, rest.Request{Path: a.path("incidents", name), Query: versioned(nil)})
+	h, err := a.fetch(ctx, name)
 	if err != nil {
-		return sdk.Found{}, fmt.Errorf("get incident %s: %w", name, err)
-	}
-	h := armHead{raw: resp.Body}
-	if err := resp.JSON(&h); err != nil {
-		return sdk.Found{}, fmt.Errorf("get incident %s: %w", name, err)
-	}
-	ev, rej, err := c.armEvent(ctx, a, h, false)
-	switch {
-	case err != nil:
 		return sdk.Found{}, err
-	case rej != nil:
-		return sdk.Found{Rejected: []sdk.Rejected{*rej}}, nil
 	}
-	return sdk.Found{Events: []sdk.Event{ev}}, nil
+	switch d := c.armEvent(ctx, a, h); {
+	case d.missing != nil:
+		return sdk.Found{}, d.missing
+	case d.rej != nil:
+		return sdk.Found{Rejected: []sdk.Rejected{*d.rej}}, nil
+	default:
+		return sdk.Found{Events: []sdk.Event{d.ev}}, nil
+	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
@@ -30,9 +31,15 @@ const automationSecret = "a secret of the playbook, long enough"
 
 func newRoom(t *testing.T, o azurefake.Options, more settings) *room {
 	t.Helper()
+	return newRoomBehind(t, o, more, func(h http.Handler) http.Handler { return h })
+}
+
+// newRoomBehind is newRoom with something between the connector and the fake.
+func newRoomBehind(t *testing.T, o azurefake.Options, more settings, between func(http.Handler) http.Handler) *room {
+	t.Helper()
 	r := &room{t: t, azure: azurefake.New(o)}
 	t.Cleanup(r.azure.Close)
-	api := httptest.NewServer(recorded(r.azure))
+	api := httptest.NewServer(between(recorded(r.azure)))
 	t.Cleanup(api.Close)
 	r.config = settings{
 		"credential": settings{"tenant_id": r.azure.Tenant(), "client_id": r.azure.ClientID(), "client_secret": r.azure.ClientSecret(), "authority_url": api.URL},

@@ -236,7 +236,8 @@ func (r *round) send() error {
 // finish moves the cursor. What former rounds saw is remembered as long as there is room, so that a sweep over the
 // lookback does not bring it again.
 func (r *round) finish() error {
-	r.cur.Since = r.newest
+	// One from the future moves the cursor to now, or else nothing would be found until then.
+	r.cur.Since = earliest(r.newest, time.Now())
 	for _, mark := range r.cur.Seen {
 		if len(r.marks) >= maxSeen {
 			break

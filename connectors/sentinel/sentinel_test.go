@@ -460,3 +460,23 @@ func TestConfigurationErrors(t *testing.T) {
 		}
 	}
 }
+
+// TestPollAnAlertOfTheFuture: a clock that is wrong somewhere must not end the intake until then.
+func TestPollAnAlertOfTheFuture(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, azurefake.Options{}, nil)
+	first, err := b.graph.AddAlert(fmt.Appendf(nil, `{"title":"early","createdDateTime":%[1]q,"lastUpdateDateTime":%[1]q}`,
+		time.Now().Add(48*time.Hour).UTC().Format(time.RFC3339)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ids, cur := b.poll(nil)
+	second := b.alert("in time")
+	more, cur := b.poll(cur)
+	if len(ids) != 1 || ids[0] != first || len(more) != 1 || more[0] != second {
+		t.Errorf("got %v, then %v; want %s, then %s", ids, more, first, second)
+	}
+	if again, _ := b.poll(cur); len(again) > 0 {
+		t.Errorf("came again: %v", again)
+	}
+}

@@ -37,6 +37,9 @@ type SentinelParts struct {
 	Comments []json.RawMessage // of GET …/comments
 	// MergedInto is the name (GUID) of the incident that this one was merged into, if it was.
 	MergedInto string
+	// Missing names those that were asked for and could not be had. The event says so, and is another than the one that has
+	// them.
+	Missing []string
 }
 
 // DefaultARMHost is Azure Resource Manager's host in the global cloud.
@@ -69,7 +72,7 @@ func SentinelIncident(raw []byte, parts SentinelParts, o SentinelOptions) (sdk.E
 			fault = errors.New("normalize incident: the object is no JSON object")
 			return nil
 		}
-		m := &sentinelMapper{inc: inc, props: inc.get("properties"), parts: src, merged: parts.MergedInto, knowsComments: parts.Comments != nil}
+		m := &sentinelMapper{inc: inc, props: inc.get("properties"), parts: src, merged: parts.MergedInto, missing: slices.Sorted(slices.Values(parts.Missing)), knowsComments: parts.Comments != nil}
 		if ev, fault = m.event(o); fault != nil {
 			fault = fmt.Errorf("normalize incident %q: %w", shorten(inc.scalar("name")), fault)
 		}
@@ -86,6 +89,7 @@ type sentinelMapper struct {
 	taker
 	inc, props, parts *node
 	merged            string
+	missing           []string
 	knowsComments     bool
 	created, updated  time.Time
 	finding           ocsf.IncidentFinding
@@ -389,13 +393,14 @@ func (m *sentinelMapper) digest(o SentinelOptions) string {
 		Comments       int      `json:"comments"`
 		Labels         []string `json:"labels"`
 		Merged         string   `json:"merged,omitempty"`
+		Missing        []string `json:"missing,omitempty"`
 		Owner          *string  `json:"owner"`
 		Reason         *string  `json:"reason"`
 		Severity       *string  `json:"severity"`
 		Status         *string  `json:"status"`
 		Title          *string  `json:"title"`
 	}{
-		alerts, text(p.str("classification")), comments, labels, m.merged,
+		alerts, text(p.str("classification")), comments, labels, m.merged, m.missing,
 		text(firstOf(ownerText(owner, "objectId"), ownerText(owner, "userPrincipalName"), ownerText(owner, "email"), ownerText(owner, "assignedTo"))),
 		text(p.str("classificationReason")), text(p.str("severity")), text(p.str("status")), text(p.str("title")),
 	})
@@ -492,6 +497,9 @@ func (m *sentinelMapper) unmapped() map[string]json.RawMessage {
 	}
 	if m.merged != "" {
 		out["redirectIncidentId"], _ = marshalPlain(m.merged)
+	}
+	if len(m.missing) > 0 {
+		out["missingParts"], _ = marshalPlain(m.missing)
 	}
 	for _, name := range []string{"alerts", "entities", "comments"} {
 		list := m.parts.items(name)
