@@ -32,6 +32,8 @@ const (
 	tellEvery = 30 * time.Second
 	// hintLife is when a hint that fails for any other reason is given up.
 	hintLife = 24 * time.Hour
+	// longestWait caps what a connector may ask for.
+	longestWait = 24 * time.Hour
 )
 
 // intake brings the events of one trigger of one connection: it polls, and it looks hints up.
@@ -131,7 +133,7 @@ func (in *intake) pollLoop(ctx context.Context) {
 		wait := in.interval + time.Duration((rand.Float64()-0.5)*0.2*float64(in.interval))
 		if err != nil {
 			failures++
-			wait = max(wait, plugin.FromError(err).RetryAfter, min(time.Second<<min(failures, 8), 5*time.Minute))
+			wait = max(wait, min(plugin.FromError(err).RetryAfter, longestWait), min(time.Second<<min(failures, 8), 5*time.Minute))
 			in.host.log.WarnContext(ctx, "poll failed", "connection", in.key.connection, "trigger", in.key.trigger,
 				"error", err, "next", wait.Round(time.Millisecond))
 		} else {
@@ -310,7 +312,7 @@ func (in *intake) postpone(req *store.Ingest, h store.Hint, fault *plugin.Error)
 		return
 	}
 	wait := min(time.Second<<min(h.Attempt, 8), 2*time.Minute)
-	wait = max(time.Duration((0.75+rand.Float64()/2)*float64(wait)), fault.RetryAfter)
+	wait = max(time.Duration((0.75+rand.Float64()/2)*float64(wait)), min(fault.RetryAfter, longestWait))
 	h.Attempt++
 	h.NotBefore = req.Now.Add(wait)
 	h.Reason = fault.Error()

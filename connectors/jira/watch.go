@@ -112,8 +112,16 @@ func (c *Client) poll(ctx context.Context, cur watchCursor, emit func(sdk.Page[w
 	if err != nil {
 		return err
 	}
+	// One issue with a time ahead of its day would hide, until that day, all that are stamped right.
+	notAhead := func(t time.Time) time.Time {
+		if t.After(now) {
+			return now
+		}
+		return t
+	}
+	cur.Since = notAhead(cur.Since)
 	from := cur.Since.Add(-c.watch.overlap)
-	sweep := cur.Since.IsZero() || now.Sub(cur.Swept) >= sweepEvery
+	sweep := cur.Since.IsZero() || now.Sub(cur.Swept).Abs() >= sweepEvery // either way: clocks are set back, too
 	if back := now.Add(-c.watch.lookback); sweep && (cur.Since.IsZero() || back.Before(from)) {
 		from = back
 	}
@@ -149,7 +157,7 @@ func (c *Client) poll(ctx context.Context, cur watchCursor, emit func(sdk.Page[w
 	if sweep {
 		r.cur.Swept = now
 	}
-	r.cur.V, r.cur.Since, r.cur.Seen = 1, r.newest, r.marks
+	r.cur.V, r.cur.Since, r.cur.Seen = 1, notAhead(r.newest), r.marks
 	r.page.Cursor = r.cur
 	return emit(r.page)
 }

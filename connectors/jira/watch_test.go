@@ -170,6 +170,23 @@ func TestPollFindsWhatTheIndexHadNotYet(t *testing.T) {
 	}
 }
 
+// TestAnIssueAheadOfItsDayHidesNone: Jira's clock was ahead for a while.
+func TestAnIssueAheadOfItsDayHidesNone(t *testing.T) {
+	t.Parallel()
+	at := &clock{at: time.Now().Add(48 * time.Hour)}
+	_, h := fakeJira(t, jirafake.Options{Now: at.now})
+	one(t, h, "ahead")
+	at.add(-48 * time.Hour)
+	events, cur := pollAll(t, h, nil)
+	if len(events) != 1 {
+		t.Fatalf("%d events", len(events))
+	}
+	one(t, h, "next")
+	if events, _ = pollAll(t, h, cur); len(events) != 1 {
+		t.Errorf("%d events, want that of the next issue", len(events))
+	}
+}
+
 func TestWhatWasWrittenHereIsBroughtUpToDateInTheIndex(t *testing.T) {
 	t.Parallel()
 	at := &clock{at: time.Now()}

@@ -46,8 +46,9 @@ func (c *Client) pollIncidentsARM(ctx context.Context, cur armCursor, emit func(
 		return err
 	}
 	now := time.Now()
+	cur.Since = earliest(cur.Since, now)
 	from := cur.Since.Add(-c.overlap)
-	sweep := cur.Since.IsZero() || now.Sub(cur.Swept) >= sweepEvery
+	sweep := cur.Since.IsZero() || now.Sub(cur.Swept).Abs() >= sweepEvery
 	if back := now.Add(-c.lookback); sweep && (cur.Since.IsZero() || back.Before(from)) {
 		from = back
 	}

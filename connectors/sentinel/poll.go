@@ -91,8 +91,9 @@ func (c *Client) pollIncidents(ctx context.Context, cur cursor, emit func(sdk.Pa
 func (c *Client) pollFeed(ctx context.Context, f feed, cur cursor, missed bool, emit func(sdk.Page[cursor]) error) error {
 	cur.V = 1
 	now := time.Now()
+	cur.Since = earliest(cur.Since, now)
 	from := cur.Since.Add(-c.overlap)
-	sweep := cur.Since.IsZero() || missed || now.Sub(cur.Swept) >= sweepEvery
+	sweep := cur.Since.IsZero() || missed || now.Sub(cur.Swept).Abs() >= sweepEvery // either way: clocks are set back, too
 	if sweep {
 		if back := now.Add(-c.lookback); cur.Since.IsZero() || back.Before(from) {
 			from = back

@@ -342,6 +342,22 @@ func TestGiantPageIsAskedForInParts(t *testing.T) {
 	}
 }
 
+// TestCursorOfAWrongClock: what was put down while this machine's clock stood wrong holds up nothing: not the position,
+// not the sweep, and not when to subscribe again.
+func TestCursorOfAWrongClock(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, azurefake.Options{}, settings{"push": "manage"})
+	far := time.Now().Add(9000 * time.Hour)
+	id := b.alert("a")
+	ids, _ := b.poll(map[string]any{"v": 1, "since": far, "swept": far, "sub": map[string]any{"failed": 3, "retry": far}})
+	if !slices.Equal(ids, []string{id}) {
+		t.Errorf("%v came, want %s", ids, id)
+	}
+	if n := len(b.graph.Subscriptions()); n != 1 {
+		t.Errorf("%d subscriptions", n)
+	}
+}
+
 // TestSweepBringsNothingAgain: the hourly look back over 24 hours remembers what was emitted.
 func TestSweepBringsNothingAgain(t *testing.T) {
 	t.Parallel()

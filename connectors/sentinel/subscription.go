@@ -25,6 +25,10 @@ const maxLife = 43_200 * time.Minute
 // verifyEvery is how often a poll asks Graph whether the subscription still stands.
 const verifyEvery = 5 * time.Minute
 
+// longestPause bounds the time between two attempts to subscribe. An attempt that seems further off was put down while
+// this machine's clock stood wrong, and is due.
+const longestPause = 24 * time.Hour
+
 // subscription is a subscription as Graph tells it.
 type subscription struct {
 	ID                       string    `json:"id,omitempty"`
@@ -59,13 +63,13 @@ func (c *Client) subscribe(ctx context.Context, s subState) (subState, bool, err
 	}
 	now := time.Now()
 	check := c.verify.Swap(false)
-	if now.Before(s.Retry) && !check {
+	if now.Before(s.Retry) && s.Retry.Sub(now) <= longestPause && !check {
 		return s, false, nil
 	}
 	next, missed, err := c.ensureSubscription(ctx, s, check, now)
 	if err != nil {
 		next.Failed = min(s.Failed+1, 7)
-		next.Retry = now.Add(max(time.Minute<<(next.Failed-1), retryAfter(err)))
+		next.Retry = now.Add(min(max(time.Minute<<(next.Failed-1), retryAfter(err)), longestPause))
 		c.noteSubscription(next, err)
 		return next, missed, err
 	}
@@ -92,7 +96,7 @@ func retryAfter(err error) time.Duration {
 func (c *Client) due(s subState, now time.Time) bool {
 	half := c.life / 2
 	early := time.Duration(float64(half) / 5 * float64(sha256.Sum256([]byte(c.env.Connection))[0]) / 256)
-	return s.Expires.Sub(now) < half+early || now.Sub(s.Renewed) > 24*time.Hour
+	return s.Expires.Sub(now) < half+early || now.Sub(s.Renewed).Abs() > 24*time.Hour
 }
 
 func (c *Client) ensureSubscription(ctx context.Context, s subState, check bool, now time.Time) (subState, bool, error) {
@@ -100,7 +104,7 @@ func (c *Client) ensureSubscription(ctx context.Context, s subState, check bool,
 	mark := c.mark(hook)
 	if s.ID != "" && s.Mark == mark {
 		due := c.due(s, now)
-		if !due && !check && now.Sub(s.Verified) < verifyEvery {
+		if !due && !check && now.Sub(s.Verified).Abs() < verifyEvery {
 			return s, false, nil
 		}
 		next, err := c.keep(ctx, s, due, now)

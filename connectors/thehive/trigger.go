@@ -83,7 +83,7 @@ func (c *Client) poll(ctx context.Context, cur cursor, emit func(sdk.Page[cursor
 		begin := time.Now().Add(-c.cfg.Cases.Lookback).UnixMilli()
 		cur = cursor{V: 1, Created: begin, Updated: begin}
 	}
-	r := &round{client: c, emit: emit, cur: cur}
+	r := &round{client: c, emit: emit, now: time.Now().UnixMilli(), cur: cur}
 	r.cur.Seen = maps.Clone(cur.Seen)
 	if r.cur.Seen == nil {
 		r.cur.Seen = map[string]int64{}
@@ -102,6 +102,7 @@ func (c *Client) poll(ctx context.Context, cur cursor, emit func(sdk.Page[cursor
 type round struct {
 	client *Client
 	emit   func(sdk.Page[cursor]) error
+	now    int64 // when it began
 	cur    cursor
 	page   sdk.Page[cursor]
 	bytes  int
@@ -110,7 +111,9 @@ type round struct {
 // pass goes through the cases in the order of a time, oldest first. It asks for what is not older than the last one that it
 // saw, and not by offset: a case that changes meanwhile moves to the end, and by offset another would be skipped.
 func (r *round) pass(ctx context.Context, field string, at *int64, timeOf func(*object) int64) error {
-	from, skip := max(0, *at-r.client.cfg.Cases.Overlap.Milliseconds()), 0
+	// The position never lies ahead of this machine's clock: a case that was made while TheHive's stood wrong would hide,
+	// until its day comes, all that are stamped right.
+	from, skip := max(0, min(*at, r.now)-r.client.cfg.Cases.Overlap.Milliseconds()), 0
 	size := r.client.cfg.Cases.PageSize
 	for {
 		var found []json.RawMessage
@@ -137,7 +140,7 @@ func (r *round) pass(ctx context.Context, field string, at *int64, timeOf func(*
 				return err
 			}
 		}
-		*at = max(*at, last)
+		*at = min(max(*at, last), r.now)
 		from = last
 		if len(found) < size {
 			return nil

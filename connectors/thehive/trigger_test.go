@@ -81,6 +81,23 @@ func TestPollBringsEveryChangeOnce(t *testing.T) {
 	}
 }
 
+// TestACaseAheadOfItsDayHidesNone: TheHive's clock was ahead for a while.
+func TestACaseAheadOfItsDayHidesNone(t *testing.T) {
+	t.Parallel()
+	now := &clock{time.Now().Add(48 * time.Hour)}
+	_, h := fakeHive(t, hivefake.Options{Now: now.now})
+	must[Ensured](t, h, plainCase("case.ensure", func(c *sdktest.Call) { c.Key = "ahead" }))
+	events, _, cur := pollCases(t, h, nil)
+	if len(events) != 1 {
+		t.Fatalf("%d cases", len(events))
+	}
+	now.t = now.t.Add(-48 * time.Hour)
+	next := must[Ensured](t, h, plainCase("case.ensure", func(c *sdktest.Call) { c.Key = "next" })).ID
+	if events, _, _ = pollCases(t, h, cur); len(events) != 1 || events[0].Subject != next {
+		t.Errorf("%d cases, want %s", len(events), next)
+	}
+}
+
 func TestOwnWritesAreNoNews(t *testing.T) {
 	t.Parallel()
 	fake, h := fakeHive(t, hivefake.Options{CustomFields: []hivefake.CustomField{{Name: "tenant", Type: "string"}}})
