@@ -137,6 +137,7 @@ var personal = map[int]string{
 	50079:  "the tenant asks for multi-factor registration",
 	50158:  "the tenant asks for a further check by another provider",
 	53003:  "a Conditional Access policy blocks the sign-in: the person, the place or the device is not allowed (device codes often are not: sign in without --device)",
+	70000:  "the sign-in is no longer valid: it was revoked, or another connection's copy was renewed at an authority that ends the others (then sign in for each with --only)",
 	530003: "a Conditional Access policy asks for a managed device: sign in from one, in its browser (without --device)",
 }
 

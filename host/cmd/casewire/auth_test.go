@@ -14,7 +14,7 @@ import (
 
 func init() {
 	commands["people"] = people       // people: from now on a person signs in for the Microsoft connections
-	commands["signin"] = signIn       // signin NAME [-device | -decline]: casewire auth login, and what the person does; output in signin.out
+	commands["signin"] = signIn       // signin NAME [-device | -decline | -only]: casewire auth login, and what the person does; output in signin.out
 	commands["signouts"] = signOutAll // signouts AADSTS: whoever signed in has to do so again
 }
 
@@ -38,10 +38,13 @@ var (
 // signIn runs the command and does what it asks a person to do.
 func signIn(ts *testscript.TestScript, neg bool, args []string) {
 	if len(args) < 1 || len(args) > 2 {
-		ts.Fatalf("usage: [!] signin NAME [-device | -decline]")
+		ts.Fatalf("usage: [!] signin NAME [-device | -decline | -only]")
 	}
-	device := len(args) == 2
+	device := len(args) == 2 && args[1] != "-only"
 	argv := []string{"auth", "login", args[0], "--no-browser"}
+	if len(args) == 2 && !device {
+		argv = append(argv, "--only")
+	}
 	if device {
 		argv = append(argv, "--device")
 	}

@@ -47,6 +47,9 @@ func loginCommand(app App) *cobra.Command {
 		Long: `Login has a person sign in in a browser, and keeps what the vendor gives for it: sealed, in the data file, for each
 connection that has the same credential. It can be used while a host runs; the host takes it over at once.
 
+Each connection renews its own copy. Entra ID lets copies live beside each other; where an authority ends the others when one
+is renewed, sign in once for each connection, with --only.
+
 Without --device the browser must be on this machine. With it, any browser will do: the command prints a code to type there.`,
 		Args: exactly("CONNECTION|CREDENTIAL", "the name of a connection or of a credential"),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -57,6 +60,7 @@ Without --device the browser must be on this machine. With it, any browser will 
 	cmd.Flags().StringVarP(&l.path, "config", "c", defaultConfig, "configuration file")
 	cmd.Flags().BoolVar(&l.device, "device", false, "print a code to type in a browser on any machine")
 	cmd.Flags().BoolVar(&l.noBrowser, "no-browser", false, "only print the address to open")
+	cmd.Flags().BoolVar(&l.only, "only", false, "keep it for the connection that is named, and no other")
 	cmd.Flags().IntVar(&l.port, "port", 0, "port on this machine that the browser is sent back to; default any")
 	return cmd
 }
@@ -66,6 +70,7 @@ type login struct {
 	app               App
 	path              string
 	device, noBrowser bool
+	only              bool // the connection that is named
 	port              int
 	out               io.Writer
 
@@ -129,7 +134,7 @@ func (l *login) targets(name string, known *connectors) ([]config.Connection, er
 	for _, c := range l.file.Connections {
 		if c.Name == name {
 			credential, found = c.Credential, true
-			if credential == "" {
+			if credential == "" || l.only {
 				return l.able([]config.Connection{c}, name, known)
 			}
 		}
@@ -139,6 +144,9 @@ func (l *login) targets(name string, known *connectors) ([]config.Connection, er
 		if c.Credential == credential {
 			same = append(same, c)
 		}
+	}
+	if len(same) > 0 && l.only {
+		return nil, fmt.Errorf("--only is for one connection, and %s is a credential: name one of the connections with it", name)
 	}
 	if len(same) == 0 && !found {
 		var names []string
