@@ -2,6 +2,7 @@ package sentinel
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/csv"
 	"encoding/json"
@@ -25,7 +26,8 @@ const (
 	maxUpload  = 3_800_000
 	maxRow     = 10 << 10
 	maxLine    = 10240
-	uploadFrom = 50 // rows; fewer are written one by one
+	uploadFrom = 50       // rows; fewer are written one by one
+	maxTable   = 64 << 20 // bytes of a packed table, unpacked
 )
 
 func addWatchlists(c *sdk.Connector) {
@@ -118,7 +120,8 @@ type EnsureWatchlistInput struct {
 	Name        string           `json:"name,omitempty" cw:"maxlen=256" doc:"Name that people see; default the alias"`
 	Description string           `json:"description,omitempty" cw:"maxlen=1024" doc:"Description"`
 	SearchKey   string           `json:"search_key" cw:"required,maxlen=128" doc:"Column that identifies a row. It cannot be changed later"`
-	CSV         string           `json:"csv,omitempty" doc:"Rows as CSV whose first line has the columns' names; a call takes about 2.9 MB, and Sentinel 3.8 MB"`
+	CSV         string           `json:"csv,omitempty" doc:"Rows as CSV whose first line has the columns' names; a call takes 2 MiB in all, more fits as csv_gzip"`
+	CSVGzip     []byte           `json:"csv_gzip,omitempty" doc:"The same, packed with gzip, in base64; up to 64 MiB unpacked, sent to Sentinel in parts of 3.8 MB"`
 	Items       []map[string]any `json:"items,omitempty" doc:"Rows as objects, instead of csv; all with the same columns"`
 	Prune       bool             `json:"prune,omitempty" doc:"Also remove the rows that are not among these"`
 }
@@ -168,8 +171,16 @@ func (in *EnsureWatchlistInput) table() (*table, error) {
 	switch {
 	case in.CSV != "" && in.Items != nil:
 		return nil, sdk.Invalid("items", "contradicts csv: give one of them")
+	case len(in.CSVGzip) > 0 && (in.CSV != "" || in.Items != nil):
+		return nil, sdk.Invalid("csv_gzip", "contradicts csv and items: give one of them")
+	case len(in.CSVGzip) > 0:
+		text, err := unpack(in.CSVGzip)
+		if err != nil {
+			return nil, err
+		}
+		return t, t.readCSV("csv_gzip", text)
 	case in.CSV != "":
-		return t, t.readCSV(in.CSV)
+		return t, t.readCSV("csv", in.CSV)
 	case len(in.Items) == 0:
 		return t, nil
 	}
@@ -198,23 +209,36 @@ func (in *EnsureWatchlistInput) table() (*table, error) {
 	return t, nil
 }
 
-func (t *table) readCSV(text string) error {
-	if len(text) > maxUpload {
-		return sdk.Invalid("csv", "has %d bytes; Sentinel takes 3.8 MB at a time: split the rows over several calls, each with a part of them and without prune", len(text))
+func unpack(packed []byte) (string, error) {
+	const field = "csv_gzip"
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return "", sdk.Invalid(field, "is not gzip: %v", err)
 	}
+	b, err := io.ReadAll(io.LimitReader(z, maxTable+1))
+	switch {
+	case err != nil:
+		return "", sdk.Invalid(field, "cannot be unpacked: %v", err)
+	case len(b) > maxTable:
+		return "", sdk.Invalid(field, "has more than %d MiB when it is unpacked: split the rows over several calls, each with a part of them and without prune", maxTable>>20)
+	}
+	return string(b), nil
+}
+
+func (t *table) readCSV(field, text string) error {
 	r := csv.NewReader(strings.NewReader(strings.TrimPrefix(text, "\uFEFF")))
 	head, err := r.Read()
 	if err != nil {
-		return sdk.Invalid("csv", "has no first line with the columns' names: %v", err)
+		return sdk.Invalid(field, "has no first line with the columns' names: %v", err)
 	}
 	for i, name := range head {
 		head[i] = strings.TrimSpace(name)
 		if head[i] == "" || slices.Contains(head[:i], head[i]) {
-			return sdk.Invalid("csv", "line 1: column %d has no name of its own", i+1)
+			return sdk.Invalid(field, "line 1: column %d has no name of its own", i+1)
 		}
 	}
 	if t.columns = head; !slices.Contains(head, t.key) {
-		return sdk.Invalid("search_key", "%q is no column of csv, which has %s", t.key, strings.Join(head, ", "))
+		return sdk.Invalid("search_key", "%q is no column of the rows, which has %s", t.key, strings.Join(head, ", "))
 	}
 	for {
 		fields, err := r.Read()
@@ -222,7 +246,7 @@ func (t *table) readCSV(text string) error {
 			return nil
 		}
 		if err != nil {
-			return sdk.Invalid("csv", "%v", err)
+			return sdk.Invalid(field, "%v", err)
 		}
 		line, _ := r.FieldPos(0)
 		row := make(map[string]string, len(head))
@@ -232,9 +256,9 @@ func (t *table) readCSV(text string) error {
 			size += len(v) + 1
 		}
 		if size > maxLine {
-			return sdk.Invalid("csv", "line %d has %d characters; Sentinel takes %d", line, size, maxLine)
+			return sdk.Invalid(field, "line %d has %d characters; Sentinel takes %d", line, size, maxLine)
 		}
-		if err := t.add(row, "csv"); err != nil {
+		if err := t.add(row, field); err != nil {
 			e, _ := asSDK(err)
 			for i := range e.Violations {
 				e.Violations[i].Description = fmt.Sprintf("line %d ", line) + e.Violations[i].Description
@@ -244,26 +268,46 @@ func (t *table) readCSV(text string) error {
 	}
 }
 
-// content writes rows as CSV.
-func (t *table) content(rows []map[string]string) (string, error) {
-	var b bytes.Buffer
-	w := csv.NewWriter(&b)
-	line := make([]string, len(t.columns))
-	err := w.Write(t.columns)
+// contents writes rows as CSV, in parts that Sentinel takes. A row is far smaller than a part.
+func (t *table) contents(rows []map[string]string) ([]string, error) {
+	line := func(cells []string) (string, error) {
+		var b strings.Builder
+		w := csv.NewWriter(&b)
+		err := w.Write(cells)
+		w.Flush()
+		if err = errors.Join(err, w.Error()); err != nil {
+			return "", sdk.Invalid("items", "cannot be written as CSV: %v", err)
+		}
+		return b.String(), nil
+	}
+	head, err := line(t.columns)
+	if err != nil {
+		return nil, err
+	}
+	var parts []string
+	var b strings.Builder
+	cells := make([]string, len(t.columns))
 	for _, row := range rows {
 		for i, k := range t.columns {
-			line[i] = row[k]
+			cells[i] = row[k]
 		}
-		err = errors.Join(err, w.Write(line))
+		text, err := line(cells)
+		if err != nil {
+			return nil, err
+		}
+		if b.Len()+len(text) > maxUpload {
+			parts = append(parts, b.String())
+			b.Reset()
+		}
+		if b.Len() == 0 {
+			b.WriteString(head)
+		}
+		b.WriteString(text)
 	}
-	w.Flush()
-	if err = errors.Join(err, w.Error()); err != nil {
-		return "", sdk.Invalid("items", "cannot be written as CSV: %v", err)
+	if b.Len() > 0 {
+		parts = append(parts, b.String())
 	}
-	if b.Len() > maxUpload {
-		return "", sdk.Invalid("items", "have %d bytes as CSV; Sentinel takes 3.8 MB at a time: split the rows over several calls, each with a part of them and without prune", b.Len())
-	}
-	return b.String(), nil
+	return parts, nil
 }
 
 // ensureWatchlist makes the watchlist if it is not there, and brings its rows up to date. Every row that is written counts
@@ -381,8 +425,37 @@ func (a *armClient) settle(ctx context.Context, alias string) (*watchlist, error
 	return w, err
 }
 
-// upload writes the watchlist with rows, and waits until Sentinel has taken them in. Rows that are there already stay.
+// upload writes the watchlist with rows, part by part as Sentinel does one upload at a time, and waits until it has taken
+// them in. Rows that are there already stay, so that a call that ended early is made good by the next.
 func (a *armClient) upload(ctx context.Context, in EnsureWatchlistInput, t *table, rows []map[string]string, now *watchlist) error {
+	parts, err := t.contents(rows)
+	if err != nil {
+		return err
+	}
+	if len(parts) == 0 {
+		parts = []string{""}
+	}
+	for i, content := range parts {
+		if i > 0 {
+			if now, err = a.settle(ctx, in.Watchlist); err == nil && now == nil {
+				err = sdk.Unavailable("it was removed while its rows were uploaded")
+			}
+			if err != nil {
+				return fmt.Errorf("watchlist %s: part %d of %d: %w", in.Watchlist, i+1, len(parts), err)
+			}
+		}
+		if err := a.uploadPart(ctx, in, content, now); err != nil {
+			if len(parts) > 1 {
+				err = fmt.Errorf("part %d of %d: %w", i+1, len(parts), err)
+			}
+			return err
+		}
+		sdk.Progress(ctx, uint64(i)+1, uint64(len(parts)), "watchlist "+in.Watchlist)
+	}
+	return nil
+}
+
+func (a *armClient) uploadPart(ctx context.Context, in EnsureWatchlistInput, content string, now *watchlist) error {
 	what := "watchlist " + in.Watchlist
 	p := map[string]any{
 		"displayName": in.Name, "provider": "Casewire", "itemsSearchKey": in.SearchKey, "source": "Casewire", "sourceType": "Local",
@@ -407,11 +480,7 @@ func (a *armClient) upload(ctx context.Context, in EnsureWatchlistInput, t *tabl
 			delete(p, k)
 		}
 	}
-	if len(rows) > 0 {
-		content, err := t.content(rows)
-		if err != nil {
-			return err
-		}
+	if content != "" {
 		p["rawContent"], p["contentType"], p["numberOfLinesToSkip"] = content, "text/csv", 0
 	}
 	var w watchlist
@@ -422,7 +491,7 @@ func (a *armClient) upload(ctx context.Context, in EnsureWatchlistInput, t *tabl
 		}
 		return fmt.Errorf("%s: %w", what, err)
 	}
-	if len(rows) == 0 && w.settled() {
+	if content == "" && w.settled() {
 		return nil
 	}
 	look := func() (string, string, error) {

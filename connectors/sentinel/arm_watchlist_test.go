@@ -1,6 +1,9 @@
 package sentinel_test
 
 import (
+	"bytes"
+	"compress/gzip"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -184,4 +187,54 @@ func TestWatchlistItems(t *testing.T) {
 	reader := newRoom(t, azurefake.Options{ARM: azurefake.ARM{Roles: []string{azurefake.RoleSentinelResponder}}}, nil)
 	_, err = reader.call("watchlist.ensure", settings{"watchlist": "abc", "search_key": "ip"})
 	refused(t, err, codes.PermissionDenied, "Microsoft Sentinel Contributor")
+}
+
+// TestWatchlistPacked: more rows than fit into a call, and into an upload.
+func TestWatchlistPacked(t *testing.T) {
+	t.Parallel()
+	r := newRoom(t, azurefake.Options{ARM: azurefake.ARM{State: true, Polls: 1}}, nil)
+	const n = 1000
+	var text, packed bytes.Buffer
+	text.WriteString("host,note\n")
+	for i := range n {
+		fmt.Fprintf(&text, "h%d,\"%s, \"\"%d\"\"\"\n", i, strings.Repeat("n", 9000), i)
+	}
+	z := gzip.NewWriter(&packed)
+	_, err := z.Write(text.Bytes())
+	if err = errors.Join(err, z.Close()); err != nil {
+		t.Fatal(err)
+	}
+	in := settings{"watchlist": "Large", "search_key": "host", "csv_gzip": packed.Bytes()}
+	// The second of three parts fails, and the next call sends what is left.
+	r.azure.FailNext(azurefake.RouteARMWatchlistPut, azurefake.LostAnswer, 1)
+	if _, err := r.call("watchlist.ensure", in); err == nil {
+		t.Error("went unnoticed")
+	}
+	r.must("watchlist.ensure", in)
+	led := r.azure.ARMLedger()
+	rows := r.azure.WatchlistRows("Large")
+	if len(rows) != n || led.Changes != n || led.Uploads["Large"] != 3 {
+		t.Errorf("%d rows by %d changes in %d uploads", len(rows), led.Changes, led.Uploads["Large"])
+	}
+	if want := strings.Repeat("n", 9000) + `, "999"`; len(rows) == n && rows[n-1]["note"] != want {
+		t.Errorf("the last row is %.40v", rows[n-1])
+	}
+	if out := r.must("watchlist.ensure", in); out["unchanged"] != float64(n) || r.azure.ARMLedger().Changes != n {
+		t.Errorf("%v", out)
+	}
+	bomb := func(size int) []byte {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		_, err := z.Write(make([]byte, size))
+		if err = errors.Join(err, z.Close()); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	for says, packed := range map[string][]byte{"is not gzip": []byte("host\ndc01\n"), "cannot be unpacked": packed.Bytes()[:packed.Len()-9], "more than 64 MiB": bomb(65 << 20)} {
+		_, err := r.call("watchlist.ensure", settings{"watchlist": "Large", "search_key": "host", "csv_gzip": packed})
+		refused(t, err, codes.InvalidArgument, "/csv_gzip", says)
+	}
+	_, err = r.call("watchlist.ensure", settings{"watchlist": "Large", "search_key": "host", "csv": "host\na\n", "csv_gzip": packed.Bytes()})
+	refused(t, err, codes.InvalidArgument, "/csv_gzip", "contradicts")
 }

@@ -41,7 +41,7 @@ func (a *api) callFlow(w http.ResponseWriter, r *http.Request) error {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, plugin.MaxInput))
 	if big := (*http.MaxBytesError)(nil); errors.As(err, &big) {
-		fail(w, http.StatusRequestEntityTooLarge, "too large", fmt.Sprintf("the body has more than %d bytes", plugin.MaxInput))
+		fail(w, http.StatusRequestEntityTooLarge, "too large", fmt.Sprintf("the body has more than %d bytes, which is what the inputs of a run can have: call the flow several times with a part each, or pack what it takes packed", plugin.MaxInput))
 		return nil
 	}
 	if err != nil {

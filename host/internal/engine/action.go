@@ -81,7 +81,7 @@ func (a *action) prepare(sc *scope) error {
 		return a.r.broken(a.path, "with", err)
 	}
 	if len(input) > plugin.MaxInput {
-		return failed(a.path, plugin.ClassTooLarge, "step %q: the input of %s has %d bytes; the most is %d", a.path, target(a.s), len(input), plugin.MaxInput)
+		return failed(a.path, plugin.ClassTooLarge, "step %q: the input of %s has %d bytes; the most is %d: hand it over in parts (for, steps), or packed if the action takes it packed", a.path, target(a.s), len(input), plugin.MaxInput)
 	}
 	if a.s.Effect == connectorv1.Effect_EFFECT_KEYED {
 		var k any
