@@ -19,6 +19,7 @@ import base64
 import calendar
 import hashlib
 import http.client
+import io
 import json
 import logging
 import math
@@ -35,6 +36,7 @@ import threading
 import time
 import traceback
 import urllib.parse
+import zipfile
 from concurrent import futures
 
 import grpc
@@ -43,9 +45,9 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 # The protocol.
 
 _pool = descriptor_pool.DescriptorPool()
-with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "connector.v1.binpb"), "rb") as _f:
-    for _file in descriptor_pb2.FileDescriptorSet.FromString(_f.read()).file:
-        _pool.Add(_file) if hasattr(_pool, "Add") else _pool.AddSerializedFile(_file.SerializeToString())
+# By the loader, which also finds it in a packed connector.
+for _file in descriptor_pb2.FileDescriptorSet.FromString(__loader__.get_data(os.path.join(os.path.dirname(__file__), "connector.v1.binpb"))).file:
+    _pool.Add(_file) if hasattr(_pool, "Add") else _pool.AddSerializedFile(_file.SerializeToString())
 _messages = None if hasattr(message_factory, "GetMessageClass") else message_factory.MessageFactory(_pool)
 
 
@@ -513,7 +515,7 @@ class HTTP:
         raise known.get(resp.status, lost)(why)
 
 
-_HOST = re.compile(r"((\*\.)?[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_EGRESS_HOST = re.compile(r"((\*\.)?[0-9A-Za-z]([0-9A-Za-z._-]*[0-9A-Za-z])?|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 class Connector:
@@ -527,7 +529,7 @@ class Connector:
             if ref and ref.group(1) not in config.get("properties", {}):
                 raise ValueError("egress names %s, but the configuration has no such property" % host)
             plain = host if not ref else ref.group(2)
-            if plain is not None and not _HOST.fullmatch(plain):
+            if plain is not None and not _EGRESS_HOST.fullmatch(plain):
                 raise ValueError("egress %r: write a host, such as api.example.com, *.example.com or api.example.com:8443, without scheme "
                                  "and path; or {config.base_url} for the host of a configured URL" % host)
         self.about = pb.DescribeResponse(name=name, version=version, summary=summary, egress=list(egress), homepage=homepage,
@@ -875,10 +877,16 @@ class Connector:
         return server
 
     def serve(self):
-        """Runs the connector until its host lets go of it, and ends the process."""
+        """Runs the connector until its host lets go of it, and ends the process. With the argument pack, it writes the
+        connector into one file instead, for `casewire connectors install`."""
         if os.environ.get(COOKIE[0]) != COOKIE[1]:
-            sys.stderr.write("This program is a Casewire connector. It is started by a Casewire host, not by hand:\n"
-                             "name it in casewire.yaml, or judge it with: casewire connector conformance %s\n" % sys.argv[0])
+            if sys.argv[1:2] == ["pack"] and len(sys.argv) < 4:
+                out = sys.argv[2] if len(sys.argv) > 2 else "casewire-connector-" + self.name
+                sys.stdout.write("%s: %s\n" % (out, ", ".join(pack(sys.argv[0], out))))
+                sys.exit(0)
+            sys.stderr.write("This program is a Casewire connector. It is started by a Casewire host, not by hand.\n"
+                             "Judge it with: casewire connector conformance %s\n"
+                             "Pack it into one file, to be installed, with: %s pack\n" % (sys.argv[0], sys.argv[0]))
             sys.exit(1)
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(_JSONLines())
@@ -908,6 +916,33 @@ class Connector:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             os.kill(0, signal.SIGTERM)  # children, which must not outlive the connector
         os._exit(0)
+
+
+def pack(script, out):
+    """Writes script, with every .py, .json and .binpb file of its folder but tests, into one file that Python runs, and
+    returns their names. Hosts install, pin and start single files. The same files make the same bytes. Libraries are not
+    packed: grpcio has parts that cannot be."""
+    if zipfile.is_zipfile(script):
+        sys.exit("%s is packed already" % script)
+    root, names = os.path.dirname(os.path.abspath(script)), []
+    for folder, folders, files in os.walk(root):
+        folders[:] = [f for f in folders if not f.startswith((".", "_")) and not os.path.exists(os.path.join(folder, f, "pyvenv.cfg"))]
+        names += [os.path.relpath(os.path.join(folder, f), root) for f in files
+                  if f.endswith((".py", ".json", ".binpb")) and not f.startswith((".", "test_"))]
+    with open(script, "rb") as f:
+        first = f.readline()
+    main = "import runpy\nrunpy.run_module(%r, run_name=\"__main__\")\n" % os.path.splitext(os.path.basename(script))[0]
+    body = io.BytesIO()
+    with zipfile.ZipFile(body, "w") as z:
+        z.writestr(zipfile.ZipInfo("__main__.py"), main)
+        for name in sorted(names):
+            with open(os.path.join(root, name), "rb") as f:
+                z.writestr(zipfile.ZipInfo(name.replace(os.sep, "/")), f.read())
+    with open(out, "wb") as f:
+        f.write(first.rstrip() + b"\n" if first.startswith(b"#!") else b"#!/usr/bin/env python3\n")
+        f.write(body.getvalue())
+    os.chmod(out, 0o755)
+    return sorted(names)
 
 
 class Harness:

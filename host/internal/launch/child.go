@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-plugin/runner"
@@ -37,6 +38,7 @@ type child struct {
 	hello *io.PipeReader
 	tell  *io.PipeWriter
 	done  chan struct{}
+	first atomic.Value // the first line on standard output, or what came of one
 
 	mu       sync.Mutex
 	lifeline *os.File // write end of its standard input; nil once closed
@@ -120,6 +122,7 @@ func (c *child) readStderr(r io.Reader) {
 func (c *child) readStdout(r io.Reader) {
 	b := bufio.NewReaderSize(r, maxHandshake)
 	line, err := b.ReadSlice('\n')
+	c.first.Store(string(line[:min(len(line), 256)]))
 	if err != nil {
 		// No line: the process ended, or talks too much. Go-plugin sees the end and reports what there is.
 		_, _ = c.tell.Write(line[:min(len(line), 256)])
@@ -238,6 +241,20 @@ func (c *child) Diagnose(context.Context) string {
 	case <-t.C:
 		return Exit{Status: "the process is still running", Lines: c.out.last()}.String()
 	}
+}
+
+// explain says in one line why a start failed. What go-plugin says of a first line that is none, or no handshake, is about
+// itself, takes several lines, and has the end of the process in it once more.
+func (c *child) explain(ctx context.Context, err error) error {
+	how := c.Diagnose(ctx)
+	if !strings.HasPrefix(err.Error(), "Unrecognized remote plugin message: ") {
+		return fmt.Errorf("%w (%s)", err, how)
+	}
+	line, _ := c.first.Load().(string)
+	if line = strings.TrimSpace(line); line == "" {
+		return fmt.Errorf("it ended without saying where it listens: %s", how)
+	}
+	return fmt.Errorf("its first line on standard output is no handshake: %q; it must be 1|1|unix|PATH|grpc| and nothing else (%s)", clip(line, 80), how)
 }
 
 // Stdout carries the handshake line and then ends.

@@ -128,7 +128,7 @@ func (h *Host) startProcess(ctx context.Context, name string, img image) (*proce
 	if err != nil {
 		if c := p.child.Load(); c != nil && c.ID() != "" {
 			p.Kill()
-			err = fmt.Errorf("%w (%s)", err, c.Diagnose(ctx))
+			err = c.explain(ctx, err)
 		}
 		p.Stop(ctx, 0)
 		return nil, err

@@ -94,9 +94,13 @@ func (f File) image(log *slog.Logger, name string) (image, error) {
 	if err != nil {
 		return image{}, err
 	}
-	args := append(append(append([]string{}, s.args...), f.Path), f.Args...)
+	path, err := filepath.Abs(f.Path) // the process has a working directory of its own
+	if err != nil {
+		return image{}, errors.Join(err, interpreter.Close())
+	}
+	args := append(append(append([]string{}, s.args...), path), f.Args...)
 	img := f.executing(interpreter, s.interpreter, args)
-	img.grants.Files = append(slices.Clone(img.grants.Files), f.Path)
+	img.grants.Files = append(slices.Clone(img.grants.Files), path)
 	return img, nil
 }
 

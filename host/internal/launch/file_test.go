@@ -131,6 +131,18 @@ func TestScript(t *testing.T) {
 	answers(t, newHost(t, launch.Options{}), f)
 }
 
+// A data file that is named by a relative path makes the way to a script a relative one.
+func TestScriptByRelativePath(t *testing.T) {
+	self, err := filepath.Abs(os.Args[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	f := approved(t, "script", []byte("#!/bin/sh\nexec "+self+" play connector\n"))
+	answers(t, newHost(t, launch.Options{}), f)
+	answers(t, newHost(t, launch.Options{Sandbox: launch.Sandbox{Mode: launch.SandboxAuto, Read: []string{filepath.Dir(self)}}}), f)
+}
+
 func TestShebang(t *testing.T) {
 	t.Parallel()
 	sh, err := filepath.Abs("/bin/sh")

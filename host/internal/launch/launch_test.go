@@ -117,10 +117,11 @@ func TestStartFailures(t *testing.T) {
 		timeout time.Duration
 		want    []string
 	}{
-		"dies":      {launch.Exec{Args: []string{"play", "dies"}}, 0, []string{"start connector puppet", "exit status 7", "no licence found"}},
+		"dies":      {launch.Exec{Args: []string{"play", "dies"}}, 0, []string{"start connector puppet", "ended without saying where it listens", "exit status 7", "no licence found"}},
 		"silent":    {launch.Exec{Args: []string{"play", "silent"}}, 300 * time.Millisecond, []string{"could not be called within 300ms"}},
 		"elsewhere": {launch.Exec{Args: []string{"play", "elsewhere"}}, 0, []string{"PLUGIN_UNIX_SOCKET_DIR"}},
-		"babbles":   {launch.Exec{Args: []string{"play", "babbles"}}, 0, []string{"Unrecognized remote plugin message"}},
+		"babbles":   {launch.Exec{Args: []string{"play", "babbles"}}, 0, []string{"is no handshake", `"xxxx`, "1|1|unix|PATH|grpc|"}},
+		"greets":    {launch.Exec{Args: []string{"play", "greets"}}, 0, []string{"is no handshake", `"hello"`}},
 		"missing":   {launch.Exec{Path: "/nonexistent/connector"}, 0, []string{"no such file"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -134,6 +135,9 @@ func TestStartFailures(t *testing.T) {
 				if !strings.Contains(err.Error(), w) {
 					t.Errorf("%q is missing in: %v", w, err)
 				}
+			}
+			if n := strings.Count(err.Error(), "exit status"); n > 1 || strings.Contains(err.Error(), "\n") {
+				t.Errorf("it is not one line that says everything once: %v", err)
 			}
 		})
 	}

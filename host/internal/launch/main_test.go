@@ -47,6 +47,9 @@ func play(args []string) {
 	case "elsewhere":
 		fmt.Println("1|1|unix|/var/run/other.sock|grpc|")
 		_, _ = io.Copy(io.Discard, os.Stdin)
+	case "greets":
+		fmt.Println("hello")
+		_, _ = io.Copy(io.Discard, os.Stdin)
 	case "babbles":
 		_, _ = os.Stdout.Write(bytes.Repeat([]byte("x"), 1<<20))
 		_, _ = io.Copy(io.Discard, os.Stdin)

@@ -35,7 +35,7 @@ type Options struct {
 	Dir string
 	// Module is the Go module's path; default example.com/casewire-connector-NAME.
 	Module string
-	// Version of the library that it requires, such as v1.2.3.
+	// Version of the library that it requires, such as v1.2.3. Anything else is no release: then its README says how to get one.
 	Version string
 	// Replace is a checkout of the library to be used instead of a released version.
 	Replace string
@@ -63,20 +63,42 @@ func (o *Options) fill() error {
 		if err != nil {
 			return err
 		}
-		mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err != nil || !bytes.HasPrefix(mod, []byte("module github.com/casewire/casewire\n")) {
+		if !isCheckout(dir) {
 			return fmt.Errorf("%s is no checkout of github.com/casewire/casewire", dir)
 		}
 		o.Replace = dir
 	}
 	o.Module = cmp.Or(o.Module, "example.com/casewire-connector-"+o.Name)
-	if !released.MatchString(o.Version) || o.Replace != "" {
-		o.Version = "v0.0.0" // with a replacement it does not matter; without one, the README says to get a released one
+	if !released.MatchString(o.Version) {
+		o.Version = ""
+	}
+	if o.Replace != "" {
+		o.Version = "v0.0.0" // it does not matter, but Go wants one
 	}
 	return nil
 }
 
+func isCheckout(dir string) bool {
+	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	return err == nil && bytes.HasPrefix(mod, []byte("module github.com/casewire/casewire\n"))
+}
+
+// Checkout is where the source of this program is, if the program lies where `make build` puts it; else empty.
+func Checkout() string {
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if dir := filepath.Dir(self); err == nil && isCheckout(dir) {
+		return dir
+	}
+	return ""
+}
+
 var released = regexp.MustCompile(`^v[0-9]+\.[0-9]+\.[0-9]+$`)
+
+// Released says whether a version is one that Go can fetch.
+func Released(version string) bool { return released.MatchString(version) }
 
 // Write writes a new connector and returns the names of its files. A directory that has something in it is refused;
 // nothing is overwritten.

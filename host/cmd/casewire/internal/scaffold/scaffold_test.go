@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/casewire/casewire/host/internal/conformance"
+	"github.com/casewire/casewire/host/internal/depot"
 )
 
 func checkout(t *testing.T) string {
@@ -108,6 +109,39 @@ func TestPython(t *testing.T) {
 		t.Fatal(err)
 	}
 	conforms(t, wrapper)
+
+	// What a host installs is one file, the same however often it is made, and does what the folder does.
+	program, err := filepath.EvalSymlinks(py)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := []byte("#!" + program + "\n")
+	text, err := os.ReadFile(script)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := bytes.Cut(text, []byte("\n"))
+	if err := os.WriteFile(script, append(first, rest...), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	packed := filepath.Join(t.TempDir(), "packed")
+	run(t, dir, py, "-B", script, "pack", packed)
+	run(t, dir, py, "-B", script, "pack")
+	a, err1 := os.ReadFile(packed)
+	b, err2 := os.ReadFile(filepath.Join(dir, "casewire-connector-virus-check"))
+	if err := errors.Join(err1, err2); err != nil || !bytes.Equal(a, b) || !bytes.HasPrefix(a, first) || bytes.Contains(a, []byte("import unittest")) {
+		t.Fatalf("packed twice: %d and %d bytes, %v", len(a), len(b), err)
+	}
+	lock, err := depot.ReadLock(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := depot.Installer{Depot: depot.Open(t.TempDir()), Lock: lock}
+	in.Depot.Sandbox.Read = []string{filepath.Dir(filepath.Dir(program))} // a Python of one's own and its libraries
+	if got, err := in.Install(t.Context(), depot.Request{Source: packed}); err != nil || got.Name != "virus-check" || got.Version != "0.1.0" {
+		t.Errorf("installed %+v, %v", got, err)
+	}
+	conforms(t, packed)
 }
 
 // python finds an interpreter with the libraries, or skips; where CASEWIRE_NEED_PYTHON is set, their absence is a failure.
@@ -154,17 +188,22 @@ func TestWhatIsRefused(t *testing.T) {
 	}
 }
 
-// Without a checkout the module asks for the release that the binary is, or for one to be chosen.
+// Without a checkout the module asks for the release that the binary is, or leaves it to the README to get one: Go cannot get
+// past a version that does not exist.
 func TestVersion(t *testing.T) {
 	t.Parallel()
-	for version, want := range map[string]string{"v1.2.3": "casewire v1.2.3\n", "dev": "casewire v0.0.0\n", "v1.2.3-4-gabc": "casewire v0.0.0\n"} {
+	for version, want := range map[string]string{"v1.2.3": "casewire v1.2.3\n", "dev": "", "v1.2.3-4-gabc": ""} {
 		dir := filepath.Join(t.TempDir(), "new")
 		if _, err := Write(Options{Name: "x", Dir: dir, Version: version}); err != nil {
 			t.Fatal(err)
 		}
 		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err != nil || !strings.Contains(string(text), want) || strings.Contains(string(text), "replace") {
+		if err != nil || !strings.Contains(string(text), want) || strings.Contains(string(text), "replace") || want == "" && strings.Contains(string(text), "require") {
 			t.Errorf("%s: %s, %v", version, text, err)
+		}
+		readme, err := os.ReadFile(filepath.Join(dir, "README.md"))
+		if err != nil || strings.Contains(string(readme), "go get") != (want == "") {
+			t.Errorf("%s: %s, %v", version, readme, err)
 		}
 	}
 }
