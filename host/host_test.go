@@ -180,6 +180,12 @@ type world struct {
 
 func newWorld(t *testing.T, v *vendor, path, flowText string) *world {
 	t.Helper()
+	return newWorldOn(t, v, path, flowText, func(st store.Store) store.Store { return st })
+}
+
+// newWorldOn is newWorld with something between the host and its data file.
+func newWorldOn(t *testing.T, v *vendor, path, flowText string, over func(store.Store) store.Store) *world {
+	t.Helper()
 	w := &world{t: t, v: v, path: path}
 	st, err := sqlite.Open(t.Context(), path, sqlite.Options{})
 	if err != nil {
@@ -187,7 +193,7 @@ func newWorld(t *testing.T, v *vendor, path, flowText string) *world {
 	}
 	w.store = st
 	w.host, err = host.New(host.Options{
-		Store: st, PublicURL: "https://casewire.example/", RunDir: filepath.Join(t.TempDir(), "r"),
+		Store: over(st), PublicURL: "https://casewire.example/", RunDir: filepath.Join(t.TempDir(), "r"),
 		Connectors: map[string]host.Connector{
 			"source": host.MemoryConnector(sdk.Server(v.source())), "target": host.MemoryConnector(sdk.Server(v.target())),
 		},
