@@ -23,6 +23,9 @@ var (
 	ErrLeased = errors.New("store: run is being worked on")
 	// ErrEnded means that the run has ended already.
 	ErrEnded = errors.New("store: run has ended")
+	// ErrRegrouped means that the run's group goes by another name than its CaseKey by now; nothing was written. Begin the
+	// run again under that name: Advance.Regroup.
+	ErrRegrouped = errors.New("store: the run's group goes by another name now")
 	// ErrFull means that the disk is short; what was offered was not accepted.
 	ErrFull = errors.New("store: not enough free space")
 )
@@ -98,7 +101,8 @@ type Effects interface {
 	//   - EffectDone: it was done; Result is the last output, to be updated rather than created.
 	//   - EffectIntent or EffectUnknown: an earlier attempt may or may not have happened; FirstSent says when. Find out.
 	// It returns ErrBusy while another live (ready, running, waiting) run holds the key as intent or unknown. The run holds
-	// the key until it calls Advance with that effect in another state, or ends.
+	// the key until it calls Advance with that effect in another state, or ends. It returns ErrRegrouped if e.Current does not
+	// hold.
 	BeginEffect(ctx context.Context, lease Lease, e Effect, steps []Step) (prior Effect, err error)
 	// Effect reads the ledger.
 	Effect(ctx context.Context, key EffectKey) (Effect, error)
@@ -227,7 +231,9 @@ type EventFilter struct {
 //     under the other.
 //
 // When a group ends in another and runs were grouped under both, two cases exist: the runs of the event that brought the
-// news carry the ended group's name as MergedKey, so that a flow can close its case as a duplicate.
+// news carry the ended group's name as MergedKey, so that a flow can close its case as a duplicate. A run that still goes by
+// the ended name begins again under the other (ErrRegrouped): at once if it has written nothing, else when it is through,
+// with the ended name as MergedKey, since it may have made its case after that was looked for.
 //
 // Objects whose aliases meet are one object from then on: Key is the smallest of their keys, and FirstKey and GroupKey
 // are those of the oldest, so that a case that was named after it is found again.
@@ -326,6 +332,13 @@ type Advance struct {
 	Class      string
 	Output     json.RawMessage
 	DeadLetter *DeadLetter
+	// Current asks for ErrRegrouped, and nothing written, if the run is grouped by incident and its group goes by another
+	// name than its CaseKey by now.
+	Current bool
+	// Regroup, with RunReady or RunWaiting, begins the run again: its CaseKey is what its group goes by now, its MergedKey is
+	// MergedKey unless that is empty, and its journal is Steps and nothing else.
+	Regroup   bool
+	MergedKey string
 }
 
 // Cancel ends a run by request.
@@ -396,6 +409,9 @@ type Effect struct {
 	Attempts  int
 	Updated   time.Time
 	Reason    string
+	// Current asks BeginEffect for ErrRegrouped as Advance.Current does: the run has written nothing yet that was named after
+	// its CaseKey, so it can still go by another. It is not kept.
+	Current bool
 }
 
 // DeadLetter is what will not be tried again by itself.

@@ -116,9 +116,17 @@ func (k *keyed) begin() error {
 	}
 	err := k.r.write("begin an effect", func(ctx context.Context) error {
 		var err error
-		k.prior, err = k.r.e.o.Store.BeginEffect(ctx, k.r.t.lease, k.effect(store.EffectIntent, "", nil), steps)
+		intent := k.effect(store.EffectIntent, "", nil)
+		intent.Current = k.r.renameable() && !k.r.replayedFrom(k.path)
+		k.prior, err = k.r.e.o.Store.BeginEffect(ctx, k.r.t.lease, intent, steps)
 		return err
 	})
+	if errors.Is(err, store.ErrRegrouped) {
+		k.r.restore(steps)
+		rec.Attempt, rec.State = wasAttempt, store.StepWaiting
+		k.r.note(*rec)
+		return &suspension{until: now, reason: k.r.regrouped(), class: plugin.ClassConflict, regrouped: true}
+	}
 	if errors.Is(err, store.ErrBusy) {
 		k.r.restore(steps)
 		rec.Attempt, rec.State = wasAttempt, store.StepWaiting
@@ -131,6 +139,9 @@ func (k *keyed) begin() error {
 		return err
 	}
 	k.held = true
+	k.r.mu.Lock()
+	k.r.named = true
+	k.r.mu.Unlock()
 	if unsettled(k.prior.State) {
 		if !k.prior.FirstSent.IsZero() {
 			k.sent = k.prior.FirstSent

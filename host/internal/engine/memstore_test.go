@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -24,7 +25,8 @@ type memStore struct {
 	writes  []string
 	seq     int64
 	fence   int64
-	refused int // ErrBusy
+	refused int               // ErrBusy
+	parts   map[string]string // groups that ended, and what they go by
 	// hook may fail an operation before or after it took effect.
 	hook func(op string, after bool) error
 }
@@ -38,7 +40,7 @@ type live struct {
 func newMemStore() *memStore {
 	return &memStore{
 		runs: map[string]*store.Run{}, groups: map[[2]string]*[]*store.Run{},
-		steps: map[string]map[string]store.Step{}, effects: map[store.EffectKey]store.Effect{},
+		steps: map[string]map[string]store.Step{}, effects: map[store.EffectKey]store.Effect{}, parts: map[string]string{},
 	}
 }
 
@@ -167,6 +169,13 @@ func (m *memStore) Advance(_ context.Context, a store.Advance) error {
 		if err != nil {
 			return err
 		}
+		if a.Current && m.regrouped(r) {
+			return store.ErrRegrouped
+		}
+		if a.Regroup {
+			r.CaseKey, m.steps[a.Run] = m.parts[r.CaseKey], nil
+			r.MergedKey = cmp.Or(a.MergedKey, r.MergedKey)
+		}
 		m.put(a.Run, a.Steps)
 		for _, e := range a.Effects {
 			m.settleEffect(e)
@@ -188,6 +197,17 @@ func (m *memStore) Advance(_ context.Context, a store.Advance) error {
 		}
 		return nil
 	})
+}
+
+// merge lets a group end in another.
+func (m *memStore) merge(loser, winner string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.parts[loser] = winner
+}
+
+func (m *memStore) regrouped(r *store.Run) bool {
+	return r.GroupBy == "incident" && m.parts[r.CaseKey] != ""
 }
 
 func (m *memStore) CancelRun(_ context.Context, c store.Cancel) (state store.RunState, err error) {
@@ -229,8 +249,12 @@ func (m *memStore) settleEffect(e store.Effect) {
 
 func (m *memStore) BeginEffect(_ context.Context, l store.Lease, e store.Effect, steps []store.Step) (prior store.Effect, err error) {
 	err = m.do("begin", func() error {
-		if _, err := m.fenced(l); err != nil {
+		r, err := m.fenced(l)
+		if err != nil {
 			return err
+		}
+		if e.Current && m.regrouped(r) {
+			return store.ErrRegrouped
 		}
 		prior = m.effects[e.EffectKey]
 		if unsettled(prior.State) && prior.Run != l.Run && m.runs[prior.Run] != nil && m.runs[prior.Run].State.Live() {

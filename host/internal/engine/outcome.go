@@ -17,6 +17,8 @@ type (
 		reason string
 		class  plugin.Class
 		busy   bool // waits for a key that another run holds, and has done nothing itself
+		// regrouped says that the run goes by another case key now and has to begin again.
+		regrouped bool
 	}
 	// parking stops the run for a person: an outcome cannot be known.
 	parking struct {

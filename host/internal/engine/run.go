@@ -35,6 +35,7 @@ type runner struct {
 	keys    map[store.EffectKey]chan struct{}
 	seq     int
 	calls   int
+	named   bool // a keyed write was begun: something may be named after the run's case key
 }
 
 // execute runs a task to an end or to a wait, and writes which.
@@ -45,7 +46,7 @@ func (e *Engine) execute(t *task) {
 	r := &runner{e: e, t: t}
 	out, err := r.run()
 	a := r.ending(out, err)
-	if a == nil || r.write("end a run", func(ctx context.Context) error { return e.o.Store.Advance(ctx, *a) }) != nil {
+	if a == nil || r.end(a) != nil {
 		e.log.Warn("run given up: its lease was lost", slog.String("run", t.run.ID))
 		e.obs.RunLost(t.run)
 		return
@@ -67,8 +68,12 @@ func (r *runner) ending(out json.RawMessage, err error) *store.Advance {
 	switch err := err.(type) { //nolint:errorlint // outcomes are never wrapped
 	case nil:
 		a.State, a.Output = store.RunSucceeded, out
+		a.Current = r.named && r.grouped()
 	case *suspension:
 		a.State, a.NotBefore, a.Reason, a.Class = store.RunWaiting, err.until, err.reason, string(err.class)
+		if err.regrouped && !r.named { // another turn of a loop may have begun something just before
+			a.Regroup, a.Steps = true, r.kept()
+		}
 	case *parking:
 		a.State, a.Reason, a.Class = store.RunParked, err.reason, string(plugin.ClassUncertain)
 	case *cancellation:
@@ -148,6 +153,7 @@ func (r *runner) prepare() error {
 		}
 		for _, s := range r.journal {
 			r.seq = max(r.seq, s.Seq)
+			r.named = r.named || names(s)
 		}
 	}
 	if run.Parent == "" || run.FromStep == "" {
@@ -164,6 +170,9 @@ func (r *runner) prepare() error {
 	}
 	if r.parent, err = r.steps(run.Parent); err != nil {
 		return r.unprepared(plugin.ClassInvalid, "read the journal of run "+run.Parent, err)
+	}
+	if err := r.disown(); err != nil {
+		return r.unprepared(plugin.ClassBug, "read run "+run.Parent, err)
 	}
 	return nil
 }
@@ -330,8 +339,8 @@ func (r *runner) advance() error {
 	return r.write("journal a step", func(ctx context.Context) error { return r.e.o.Store.Advance(ctx, a) })
 }
 
-// write tries until it is done, the lease is lost, or a lease's time has passed. It returns nil, errGone, or
-// store.ErrBusy. A stopped engine still writes what it knows, but tries only once.
+// write tries until it is done, the lease is lost, or a lease's time has passed. It returns nil, errGone,
+// store.ErrBusy, or store.ErrRegrouped. A stopped engine still writes what it knows, but tries only once.
 func (r *runner) write(what string, f func(context.Context) error) error {
 	giveUp := time.Now().Add(r.e.o.Lease)
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
@@ -342,7 +351,7 @@ func (r *runner) write(what string, f func(context.Context) error) error {
 		switch {
 		case err == nil:
 			return nil
-		case errors.Is(err, store.ErrBusy):
+		case errors.Is(err, store.ErrBusy), errors.Is(err, store.ErrRegrouped):
 			return err
 		case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrNotFound):
 			r.t.cancel(errLost)

@@ -61,6 +61,9 @@ func checkAdvance(a *store.Advance) error {
 	default:
 		return fmt.Errorf("store: advance run %s: %q is no state of a run", a.Run, a.State)
 	}
+	if a.Regroup && a.State != store.RunReady && a.State != store.RunWaiting {
+		return fmt.Errorf("store: advance run %s: to begin again it is ready or waiting, not %q", a.Run, a.State)
+	}
 	for _, e := range a.Effects {
 		if e.Connection == "" || e.Action == "" || e.Key == "" {
 			return fmt.Errorf("store: advance run %s: %w", a.Run, errNoEffectKey)
@@ -107,6 +110,11 @@ func (s *Store) Advance(ctx context.Context, a store.Advance) error {
 		if r == nil {
 			return fmt.Errorf("%w: run %s, fence %d", store.ErrFenced, a.Run, a.Fence)
 		}
+		if a.Current {
+			if err := t.current(r.seq); err != nil {
+				return err
+			}
+		}
 		ledger := make([]*ledgerRow, len(a.Effects)) // all checks come before the first write
 		for i := range a.Effects {
 			row, err := t.ledgerRow(a.Effects[i].EffectKey)
@@ -117,6 +125,11 @@ func (s *Store) Advance(ctx context.Context, a store.Advance) error {
 				return err
 			}
 			ledger[i] = row
+		}
+		if a.Regroup {
+			if err := t.beginAgain(r.seq, a.MergedKey); err != nil {
+				return err
+			}
 		}
 		if err := t.putSteps(r.seq, steps); err != nil {
 			return err

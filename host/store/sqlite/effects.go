@@ -67,6 +67,11 @@ func (s *Store) BeginEffect(ctx context.Context, lease store.Lease, e store.Effe
 		if r == nil {
 			return fmt.Errorf("%w: run %s, fence %d", store.ErrFenced, lease.Run, lease.Fence)
 		}
+		if e.Current {
+			if err := t.current(r.seq); err != nil {
+				return err
+			}
+		}
 		isNew, err := t.insertEffect(&e, lease.Run, cmp.Or(micros(e.FirstSent), now), now)
 		if err != nil {
 			return err

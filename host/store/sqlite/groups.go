@@ -1,5 +1,11 @@
 package sqlite
 
+import (
+	"fmt"
+
+	"github.com/casewire/casewire/host/store"
+)
+
 // regroup follows what an event says of its object's group, as store.Object documents it. It returns the name that the
 // group goes by, and the name of a group with a case that ended in it.
 func (t *tx) regroup(o *object, correlation, into, tenant string) (group, ended string, err error) {
@@ -93,4 +99,43 @@ func (t *tx) groupUsed(name, tenant string) (bool, error) {
 		st.Reset()
 	}
 	return ok, err
+}
+
+// current returns store.ErrRegrouped if a run is grouped under a name that its group does not go by any more.
+func (t *tx) current(run int64) error {
+	now, was, err := t.regrouped(run)
+	if err == nil && now != was {
+		return fmt.Errorf("%w: %q is part of %q", store.ErrRegrouped, was, now)
+	}
+	return err
+}
+
+// regrouped returns what the group of a run goes by now, and the name that the run knows. Both are the run's own case key
+// if it is not grouped by incident.
+func (t *tx) regrouped(run int64) (now, was string, err error) {
+	st := t.stmt("SELECT case_key, group_by, tenant FROM run WHERE seq = ?").Int(run)
+	ok, err := st.Next()
+	if err != nil || !ok {
+		return "", "", err
+	}
+	was, by, tenant := st.ColText(0), st.ColText(1), st.ColText(2)
+	st.Reset()
+	if by != "incident" || was == "" {
+		return was, was, nil
+	}
+	now, err = t.group(was, tenant)
+	return now, was, err
+}
+
+// beginAgain makes a run forget what it did, under the name that its group goes by now.
+func (t *tx) beginAgain(run int64, merged string) error {
+	now, _, err := t.regrouped(run)
+	if err != nil {
+		return err
+	}
+	if err := t.done(t.stmt("UPDATE run SET case_key = ?, merged_key = coalesce(?, merged_key) WHERE seq = ?").
+		TextOrNull(now).TextOrNull(merged).Int(run)); err != nil {
+		return err
+	}
+	return t.done(t.stmt("DELETE FROM step WHERE run = ?").Int(run))
 }

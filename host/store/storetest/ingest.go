@@ -185,6 +185,75 @@ var ingestTests = map[string]func(*testing.T, *env){
 		same(t, "merged into one that nobody has a case for", caseKeys(t, e, out[0]), []string{"i2", ""})
 		same(t, "which goes by the old name", caseKeys(t, e, e.ingest(e.news("i3", 1, "a"), grouped())), []string{"i2", ""})
 	},
+	"a run under a name that has ended begins again under the other": func(t *testing.T, e *env) {
+		alert := func(key, incident string) store.Outcome {
+			ev := e.news(key, 1, "a")
+			ev.CorrelationID = incident
+			return e.ingest(ev, grouped())
+		}
+		alert("w", "i2")
+		e.end(e.one("w"), store.RunSucceeded)
+		alert("k", "i1")
+		first := e.one("w")
+		alert("m", "i1")
+		queued := e.one("w")
+		ev := e.news("n", 1, "a")
+		ev.CorrelationID = "i1"
+		e.ingest(ev, store.NewRun{Flow: "f", GroupBy: "alert"})
+		alone := e.one("w")
+
+		began := func(r store.Run, key string, current bool) error {
+			effect := store.Effect{EffectKey: store.EffectKey{Connection: "c", Action: "case", Key: key}, Path: "case", Updated: e.now, Current: current}
+			_, err := e.BeginEffect(e.ctx, lease(r), effect, []store.Step{{Path: "case", State: store.StepIntent, Key: key}})
+			return err
+		}
+		e.noError(began(first, "i1", true))
+		merge := store.Incoming{Event: e.news("i1", 2, "b"), MergedInto: "i2", Runs: []store.NewRun{grouped()}}
+		out, err := e.Ingest(e.ctx, store.Ingest{Connection: testConnection, Trigger: testTrigger, Now: e.now, Events: []store.Incoming{merge}})
+		e.noError(err)
+		same(t, "the merge", caseKeys(t, e, out[0]), []string{"i2", "i1"})
+
+		e.wantError(began(queued, "m", true), store.ErrRegrouped)
+		_, err = e.Effect(e.ctx, store.EffectKey{Connection: "c", Action: "case", Key: "m"})
+		e.wantError(err, store.ErrNotFound)
+		steps, err := e.Steps(e.ctx, queued.ID)
+		e.noError(err)
+		same(t, "journal of what was refused", len(steps), 0)
+		e.noError(began(alone, "alone", true))
+		e.noError(e.Advance(e.ctx, store.Advance{Lease: lease(alone), Now: e.now, State: store.RunSucceeded, Current: true}))
+
+		done := store.Advance{
+			Lease: lease(first), Now: e.now, State: store.RunSucceeded, Output: []byte(`{}`), Current: true,
+			Steps:   []store.Step{{Path: "case", State: store.StepSucceeded, Key: "i1"}},
+			Effects: []store.Effect{{EffectKey: store.EffectKey{Connection: "c", Action: "case", Key: "i1"}, State: store.EffectDone, Result: []byte(`1`)}},
+		}
+		e.wantError(e.Advance(e.ctx, done), store.ErrRegrouped)
+		again := done
+		again.Current, again.Regroup = false, true
+		if err := e.Advance(e.ctx, again); err == nil {
+			t.Fatal("a run that has ended cannot begin again")
+		}
+		effect, err := e.Effect(e.ctx, done.Effects[0].EffectKey)
+		e.noError(err)
+		same(t, "what was refused", effect.State, store.EffectIntent)
+
+		again.State, again.NotBefore, again.MergedKey, again.Output = store.RunWaiting, e.now, "i1", nil
+		again.Steps = []store.Step{{Path: "told", State: store.StepSucceeded}}
+		e.noError(e.Advance(e.ctx, again))
+		e.noError(e.Advance(e.ctx, store.Advance{Lease: lease(queued), Now: e.now, State: store.RunWaiting, NotBefore: e.now, Regroup: true}))
+		if effect, err = e.Effect(e.ctx, done.Effects[0].EffectKey); err != nil || effect.State != store.EffectDone {
+			t.Fatalf("effect %+v, %v", effect, err)
+		}
+		e.reopen()
+		keys := map[string][]string{}
+		for _, r := range e.claim("w", 9) {
+			keys[r.ID] = []string{r.CaseKey, r.MergedKey}
+		}
+		same(t, "keys", keys, map[string][]string{first.ID: {"i2", "i1"}, queued.ID: {"i2", ""}, out[0].Runs[0]: {"i2", "i1"}})
+		if steps, err = e.Steps(e.ctx, first.ID); err != nil || len(steps) != 1 || steps[0].Path != "told" {
+			t.Fatalf("journal %+v, %v", steps, err)
+		}
+	},
 	"case keys": func(t *testing.T, e *env) {
 		third := e.news("m", 1, "a")
 		third.CorrelationID = "msincident:t:9"

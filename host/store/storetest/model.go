@@ -26,6 +26,8 @@ type modelObject struct {
 
 type modelRun struct {
 	id, order, flow, caseKey string
+	merged                   string
+	grouped                  bool // by incident
 	state                    store.RunState
 	fence                    int64
 	owner                    string
@@ -234,7 +236,7 @@ func (m *model) doIngest(r *rapid.T) {
 	}
 	want(r, "case and order", []string{run.CaseKey, run.MergedKey, run.OrderKey}, []string{caseKey, merged, o.first})
 	m.runs = append(m.runs, &modelRun{
-		id: run.ID, order: run.OrderKey, flow: run.Flow, caseKey: caseKey, state: store.RunReady, steps: map[string]store.StepState{},
+		id: run.ID, order: run.OrderKey, flow: run.Flow, caseKey: caseKey, merged: merged, grouped: group == "incident", state: store.RunReady, steps: map[string]store.StepState{},
 	})
 }
 
@@ -243,6 +245,10 @@ func (m *model) group(name string) string {
 		name = m.goesBy[name]
 	}
 	return name
+}
+
+func (m *model) regrouped(run *modelRun) bool {
+	return run.grouped && m.group(run.caseKey) != run.caseKey
 }
 
 // regroup follows the rules of store.Object.
@@ -338,7 +344,7 @@ func (m *model) doClaimRuns(r *rapid.T) {
 			r.Fatalf("run %s: fence %d after %d", g.ID, g.Fence, run.fence)
 		}
 		run.fence = g.Fence
-		want(r, "case key", g.CaseKey, run.caseKey)
+		want(r, "case keys", []string{g.CaseKey, g.MergedKey}, []string{run.caseKey, run.merged})
 	}
 }
 
@@ -394,10 +400,14 @@ func (m *model) doBegin(r *rapid.T) {
 	run, l, held := m.pick(r)
 	key, e := m.effectKey(r)
 	path := rapid.SampledFrom([]string{"p1", "p2"}).Draw(r, "path")
-	prior, err := m.BeginEffect(m.ctx, l, store.Effect{EffectKey: key, Path: path, Updated: m.now}, []store.Step{{Path: path, State: store.StepIntent}})
+	current := rapid.Bool().Draw(r, "current")
+	prior, err := m.BeginEffect(m.ctx, l, store.Effect{EffectKey: key, Path: path, Updated: m.now, Current: current}, []store.Step{{Path: path, State: store.StepIntent}})
 	switch {
 	case !held:
 		want(r, "fenced", errors.Is(err, store.ErrFenced), true)
+		return
+	case current && m.regrouped(run):
+		want(r, "regrouped", errors.Is(err, store.ErrRegrouped), true)
 		return
 	case m.busy(e, run):
 		want(r, "busy", errors.Is(err, store.ErrBusy), true)
@@ -431,6 +441,11 @@ func (m *model) doAdvance(r *rapid.T) {
 			"", "", store.RunReady, store.RunWaiting, store.RunSucceeded, store.RunSucceeded, store.RunParked, store.RunDeadLetter,
 		}).Draw(r, "state"),
 	}
+	a.Current = rapid.Bool().Draw(r, "current")
+	if a.State == store.RunReady || a.State == store.RunWaiting {
+		a.Regroup = rapid.Bool().Draw(r, "regroup")
+		a.MergedKey = rapid.SampledFrom([]string{"", "ended"}).Draw(r, "ended")
+	}
 	if a.State == store.RunWaiting {
 		a.NotBefore = m.now.Add(time.Duration(rapid.IntRange(1, 60).Draw(r, "wait")) * time.Second)
 	}
@@ -451,11 +466,20 @@ func (m *model) doAdvance(r *rapid.T) {
 	case !held:
 		want(r, "fenced", errors.Is(err, store.ErrFenced), true)
 		return
+	case a.Current && m.regrouped(run):
+		want(r, "regrouped", errors.Is(err, store.ErrRegrouped), true)
+		return
 	case m.busy(e, run):
 		want(r, "busy", errors.Is(err, store.ErrBusy), true)
 		return
 	}
 	m.must(r, err)
+	if a.Regroup {
+		run.merged, run.steps = cmp.Or(a.MergedKey, run.merged), map[string]store.StepState{}
+		if run.grouped {
+			run.caseKey = m.group(run.caseKey)
+		}
+	}
 	run.steps[path] = store.StepSucceeded
 	if e != nil {
 		e.state, e.run = a.Effects[0].State, run.id
