@@ -274,8 +274,29 @@ func (k *keyed) finish(out json.RawMessage) json.RawMessage {
 	}
 	effect := k.effect(store.EffectDone, "", out)
 	effect.InputHash = k.hash
+	if lookedInVain(k.rec.Input, out) {
+		// Whoever makes it later must not take this for what an earlier write gave: were that one's answer lost, it would not
+		// be looked for. And what somebody else sent may come yet.
+		effect = k.effect(store.EffectNone, "there was none, and none was to be made", nil)
+		if unsettled(k.prior.State) && !k.mine {
+			effect = k.effect(store.EffectUnknown, k.prior.Reason, nil)
+		}
+	}
 	k.succeed(out, &effect)
 	return out
+}
+
+// lookedInVain says whether an ensure that was to make nothing found nothing. (An input create and an output id are the
+// house's names for that.)
+func lookedInVain(input, out json.RawMessage) bool {
+	var in struct {
+		Create *bool `json:"create"`
+	}
+	var found struct {
+		ID *string `json:"id"`
+	}
+	return json.Unmarshal(input, &in) == nil && in.Create != nil && !*in.Create &&
+		json.Unmarshal(out, &found) == nil && found.ID != nil && *found.ID == ""
 }
 
 func (k *keyed) park(effect store.Effect, why string) error {

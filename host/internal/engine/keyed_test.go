@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -506,6 +507,72 @@ func TestWritesUnderWaySettle(t *testing.T) {
 		wantState(t, r, store.RunSucceeded)
 		if s := w.step(r.ID, "case"); s.Attempt != 1 || len(w.sent()) != 1 {
 			t.Errorf("journal %+v after %d calls", s, len(w.sent()))
+		}
+	})
+}
+
+// A look that was to make nothing and found nothing is no earlier write: when somebody makes the object afterwards and the
+// answer is lost, it is looked for, and not sent again.
+func TestALookThatFoundNothing(t *testing.T) {
+	play(t, func(w *world) {
+		t := w.t
+		made := 0
+		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
+			switch {
+			case strings.Contains(string(c.Input), `"create":false`):
+				if c.Prior != nil {
+					return c.Prior, nil
+				}
+				return json.RawMessage(`{"id":"","created":false}`), nil
+			case c.Resolve && time.Since(c.FirstSent) < time.Minute: // its index lags
+				return nil, unresolved()
+			case c.Resolve:
+				return json.RawMessage(`{"id":"7","created":true}`), nil
+			}
+			if c.Prior != nil {
+				t.Errorf("sent with %s as what was there before", c.Prior)
+			}
+			made++
+			return nil, lostAnswer()
+		}
+		s := w.keyed("case", 5*time.Minute)
+		s.With = w.lit(map[string]any{"create": false})
+		wantState(t, w.one(s), store.RunSucceeded)
+		if e := w.effect("case", "k"); e.State != store.EffectNone {
+			t.Errorf("ledger after the look: %+v", e)
+		}
+		s.With = w.lit(map[string]any{"create": true})
+		wantState(t, w.one(s), store.RunSucceeded)
+		if e := w.effect("case", "k"); made != 1 || e.State != store.EffectDone {
+			t.Errorf("made %d, ledger %+v", made, e)
+		}
+		s.With = w.lit(map[string]any{"create": false, "more": 1}) // known now
+		wantState(t, w.one(s), store.RunSucceeded)
+		if c := w.sent()[len(w.sent())-1]; c.Prior == nil {
+			t.Error("what was made is not known any more")
+		}
+	})
+}
+
+// A look does not settle what became of another run's write.
+func TestALookSettlesNoOthersWrite(t *testing.T) {
+	play(t, func(w *world) {
+		t := w.t
+		w.call = func(_ context.Context, c Call) (json.RawMessage, error) {
+			switch {
+			case string(c.Input) == `{"create":false}`:
+				return json.RawMessage(`{"id":"","created":false}`), nil
+			case c.Resolve:
+				return nil, unresolved()
+			}
+			return nil, lostAnswer()
+		}
+		s := w.keyed("case", time.Minute)
+		wantState(t, w.one(s), store.RunParked)
+		s.With = w.lit(map[string]any{"create": false})
+		wantState(t, w.one(s), store.RunSucceeded)
+		if e := w.effect("case", "k"); e.State != store.EffectUnknown {
+			t.Errorf("ledger: %+v", e)
 		}
 	})
 }
