@@ -1,13 +1,12 @@
 package sdk
 
 import (
-	"bytes"
 	"encoding/json"
 	"testing"
 )
 
 // A row is one line of JSON whatever its author wrote.
-func TestWriteJSONRaw(t *testing.T) {
+func TestRawRow(t *testing.T) {
 	t.Parallel()
 	for in, want := range map[string]string{
 		`{"a": 1,"b":"<x>"}`:   `{"a": 1,"b":"<x>"}`, // well-formed, one line: as it is
@@ -19,16 +18,17 @@ func TestWriteJSONRaw(t *testing.T) {
 		"":                     "",
 		`{"a":"line\nescape"}`: `{"a":"line\nescape"}`,
 	} {
-		var b bytes.Buffer
-		err := writeJSON(&b, json.RawMessage(in))
+		w := &rowWriter{a: &actionSpec{name: "rows"}, stream: silent{ctx: t.Context()}}
+		err := w.row(json.RawMessage(in))
+		w.close()
 		if want == "" {
 			if err == nil {
-				t.Errorf("%q was written as %q", in, b.String())
+				t.Errorf("%q was written as %q", in, w.buf.String())
 			}
 			continue
 		}
-		if err != nil || b.String() != want {
-			t.Errorf("%q was written as %q, %v; want %q", in, b.String(), err, want)
+		if got := w.buf.String(); err != nil || got != want+"\n" {
+			t.Errorf("%q was written as %q, %v; want %q", in, got, err, want)
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
+	"github.com/casewire/casewire/plugin/wirejson"
 )
 
 // progressPace is the least time between two progress messages; the last one (done equals total) always goes.
@@ -37,6 +38,23 @@ type rowWriter struct {
 
 // row takes one row. Its error ends the action, whatever the author does with it.
 func (w *rowWriter) row(v any) error {
+	if raw, ok := v.(json.RawMessage); ok {
+		return w.raw(raw)
+	}
+	return w.take(nil, v)
+}
+
+// raw takes one row that the author has written as JSON, which is by far the most of what goes out. One that is a single
+// line of JSON, looked at or vouched for, goes as it is; the others are written anew, or refused.
+func (w *rowWriter) raw(b json.RawMessage) error {
+	if len(b) > 0 && bytes.IndexByte(b, '\n') < 0 && (w.a.vouched || wirejson.Valid(b)) {
+		return w.take(b, nil)
+	}
+	return w.take(nil, b)
+}
+
+// take takes a row: line as it is, or v if that is nil.
+func (w *rowWriter) take(line []byte, v any) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.err != nil {
@@ -45,11 +63,11 @@ func (w *rowWriter) row(v any) error {
 	if w.closed {
 		return bug("%s: a row was emitted after the action had returned", w.a.name)
 	}
-	w.err = w.add(v)
+	w.err = w.add(line, v)
 	return w.err
 }
 
-func (w *rowWriter) add(v any) error {
+func (w *rowWriter) add(line []byte, v any) error {
 	if err := w.stream.Context().Err(); err != nil {
 		return err
 	}
@@ -57,8 +75,8 @@ func (w *rowWriter) add(v any) error {
 		return w.a.midway(tooLarge("%s: there are more than %d rows, the most that the caller takes; narrow the query or raise the limit", w.a.name, w.maxRows))
 	}
 	before := w.buf.Len()
-	if raw, ok := v.(json.RawMessage); ok && w.a.vouched && len(raw) > 0 && bytes.IndexByte(raw, '\n') < 0 {
-		w.buf.Write(raw)
+	if line != nil {
+		w.buf.Write(line)
 	} else if err := writeJSON(&w.buf, v); err != nil {
 		w.buf.Truncate(before)
 		return w.a.midway(bug("%s: row %d cannot be written as JSON: %v", w.a.name, w.rows+1, err))

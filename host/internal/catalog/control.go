@@ -11,6 +11,7 @@ import (
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
+	"github.com/casewire/casewire/plugin/wirejson"
 )
 
 // Check probes a connection against its vendor.
@@ -83,7 +84,7 @@ func (in *instance) checkWebhook(a attempt, r *connectorv1.HandleWebhookResponse
 			return in.lie(a, codes.Internal, "a hint without an id")
 		case len(h.GetData()) > plugin.MaxHint:
 			return in.lie(a, codes.OutOfRange, "hint %q has %d bytes, more than %d", h.GetId(), len(h.GetData()), plugin.MaxHint)
-		case len(h.GetData()) > 0 && !validJSON(h.GetData()):
+		case len(h.GetData()) > 0 && !wirejson.Valid(h.GetData()):
 			return in.lie(a, codes.Internal, "hint %q is not JSON", h.GetId())
 		}
 	}

@@ -10,13 +10,13 @@ import (
 	"io"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
+	"github.com/casewire/casewire/plugin/wirejson"
 )
 
 // Invocation is one attempt at one action.
@@ -189,7 +189,7 @@ func (r *receiver) output(out []byte, limit uint64) (json.RawMessage, *plugin.Er
 	}
 	if len(out) == 0 {
 		out = []byte("null")
-	} else if !validJSON(out) {
+	} else if !wirejson.Valid(out) {
 		return nil, r.in.lie(r.a, codes.Internal, "the output is not JSON")
 	}
 	if r.onEvent != nil {
@@ -206,11 +206,6 @@ func (r *receiver) output(out []byte, limit uint64) (json.RawMessage, *plugin.Er
 		return nil, r.in.lie(r.a, codes.Internal, "%v", err)
 	}
 	return out, nil
-}
-
-// validJSON is stricter than encoding/json about UTF-8. Names that are there twice are let through: vendors do that.
-func validJSON(b []byte) bool {
-	return jsontext.Value(b).IsValid(jsontext.AllowDuplicateNames(true))
 }
 
 func callContext(ctx context.Context, cn *conn, inv *Invocation) *connectorv1.CallContext {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/casewire/casewire/plugin"
 	"github.com/casewire/casewire/plugin/connectorv1"
+	"github.com/casewire/casewire/plugin/wirejson"
 )
 
 // maxGathered is the largest list of rows that is gathered in memory; more has to be streamed.
@@ -26,11 +27,11 @@ type rows struct {
 func (r *receiver) takeRows(chunk *connectorv1.Rows) *plugin.Error {
 	n := uint64(0)
 	for line := range bytes.Lines(chunk.GetNdjson()) {
-		line = bytes.TrimSpace(line)
+		line = bytes.TrimSuffix(line, []byte{'\n'})
 		if len(line) > plugin.MaxEvent {
 			return r.in.lie(r.a, codes.OutOfRange, "row %d has %d bytes, more than %d", r.rows.count+n+1, len(line), plugin.MaxEvent)
 		}
-		if !validJSON(line) {
+		if !wirejson.Valid(line) {
 			return r.in.lie(r.a, codes.Internal, "row %d is not JSON", r.rows.count+n+1)
 		}
 		n++
