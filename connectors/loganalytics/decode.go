@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	"github.com/casewire/casewire/plugin"
+	"github.com/casewire/casewire/plugin/wirejson"
 	"github.com/casewire/casewire/sdk"
 )
 
@@ -169,8 +170,7 @@ func (d *decoder) answer() error {
 			}
 			return d.list(d.table)
 		case "error":
-			d.fault = &queryError{}
-			return d.small(d.fault)
+			return d.small(&d.fault)
 		case "statistics":
 			return d.small(&d.sum.Statistics)
 		case "render":
@@ -179,6 +179,9 @@ func (d *decoder) answer() error {
 			return d.in.skip(d.scratch)
 		}
 	})
+	if err == nil {
+		err = d.ended()
+	}
 	if err == nil && d.held != nil {
 		err = d.release()
 	}
@@ -200,6 +203,15 @@ func (d *decoder) answer() error {
 	}
 	if !seen {
 		return errors.New("it has no tables")
+	}
+	return nil
+}
+
+// ended says whether nothing follows the answer. It reads to the end, so that the connection can be used again; what goes
+// wrong with it now costs no row.
+func (d *decoder) ended() error {
+	if c, err := d.in.peek(); err == nil {
+		return fmt.Errorf("it goes on behind its end, with %q", c)
 	}
 	return nil
 }
@@ -353,6 +365,9 @@ func (d *decoder) oneRow() error {
 	if d.sum.RowCount == d.lim.rows {
 		return errCut
 	}
+	if row, ok := d.plainRow(); ok {
+		return d.rowDone(row)
+	}
 	if err := d.in.expect('['); err != nil {
 		return err
 	}
@@ -389,7 +404,10 @@ func (d *decoder) oneRow() error {
 	if n == 0 {
 		row = append(row, '{')
 	}
-	row = append(row, '}')
+	return d.rowDone(append(row, '}'))
+}
+
+func (d *decoder) rowDone(row []byte) error {
 	d.row = row
 	if d.held != nil {
 		return d.hold(row)
@@ -438,6 +456,9 @@ func (d *decoder) appendDynamic(row, cell []byte) []byte {
 		return append(row, cell...)
 	}
 	d.text = unquote(d.text[:0], cell)
+	if wirejson.Compact(d.text, deepest) {
+		return append(row, d.text...)
+	}
 	d.inner.over(d.text, maxRow)
 	before := len(row)
 	row, err := d.inner.value(row)

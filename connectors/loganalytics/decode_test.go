@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -16,18 +17,33 @@ import (
 	"github.com/casewire/casewire/sdk"
 )
 
-func decodeAll(body string, lim limits) ([]string, Summary, error) {
-	var rows []string
-	sum, err := decode(iotest.OneByteReader(strings.NewReader(body)), lim, func(r rawRow) error {
-		rows = append(rows, string(r))
-		return nil
-	})
+// decodeAll decodes an answer that comes at once, and again byte by byte: what becomes of it must not depend on that.
+func decodeAll(t *testing.T, body string, lim limits) ([]string, Summary, error) {
+	t.Helper()
+	read := func(r io.Reader) (rows []string, sum Summary, err error) {
+		sum, err = decode(r, lim, func(r rawRow) error {
+			rows = append(rows, string(r))
+			return nil
+		})
+		return rows, sum, err
+	}
+	rows, sum, err := read(strings.NewReader(body))
+	pieces, piecesSum, piecesErr := read(iotest.OneByteReader(strings.NewReader(body)))
+	if d := cmp.Diff(rows, pieces); d != "" {
+		t.Fatalf("%.2000q: rows at once, and byte by byte: %s", body, d)
+	}
+	if d := cmp.Diff(sum, piecesSum); d != "" {
+		t.Fatalf("%.2000q: the summary at once, and byte by byte: %s", body, d)
+	}
+	if fmt.Sprint(err) != fmt.Sprint(piecesErr) {
+		t.Fatalf("%.2000q: at once: %v\nbyte by byte: %v", body, err, piecesErr)
+	}
 	return rows, sum, err
 }
 
 func TestDecodeKeepsEveryType(t *testing.T) {
 	t.Parallel()
-	rows, sum, err := decodeAll(`{"tables":[{"name":"PrimaryResult","columns":[
+	rows, sum, err := decodeAll(t, `{"tables":[{"name":"PrimaryResult","columns":[
 		{"name":"b","type":"bool"},{"name":"l","type":"long"},{"name":"r","type":"real"},{"name":"n","type":"real"},
 		{"name":"d","type":"dynamic"},{"name":"t","type":"dynamic"},{"name":"x","type":"decimal"},{"name":"x","type":"string"},{"name":"z","type":"datetime"}],
 		"rows":[[true,9223372036854775807,0.1,"NaN","{\"a\": [1, 2]}","text","1.10","{\"not\":\"dynamic\"}","2026-09-02T06:14:03.2718281Z"],
@@ -50,7 +66,7 @@ func TestDecodeKeepsEveryType(t *testing.T) {
 
 func TestDecodeRowsBeforeColumns(t *testing.T) {
 	t.Parallel()
-	rows, _, err := decodeAll(`{"tables":[{"rows":[[1],[2]],"columns":[{"name":"a","type":"int"}]}]}`, limits{rows: 10})
+	rows, _, err := decodeAll(t, `{"tables":[{"rows":[[1],[2]],"columns":[{"name":"a","type":"int"}]}]}`, limits{rows: 10})
 	if err != nil || len(rows) != 2 || rows[1] != `{"a":2}` {
 		t.Errorf("%v, %v", rows, err)
 	}
@@ -81,11 +97,17 @@ func TestDecodeFaults(t *testing.T) {
 		{"too many rows, partial allowed", table + "}", limits{rows: 1, partial: true}, codes.OK, "", true},
 		{"partial error", table + `,"error":{"code":"PartialError","message":"m","details":[{"message":"d","innererror":{"code":"-2133196797","message":"too large"}}]}}`, limits{rows: 9}, codes.OutOfRange, "-2133196797", false},
 		{"partial error allowed", table + `,"error":{"code":"PartialError","message":"m"}}`, limits{rows: 9, partial: true}, codes.OK, "", true},
+		{"no error", table + `,"error":null}`, limits{rows: 9}, codes.OK, "", false},
+		{"more behind the end", table + `} {}`, limits{rows: 9}, codes.Unavailable, "behind its end", false},
+		{"white space behind the end", table + "}\r\n ", limits{rows: 9}, codes.OK, "", false},
+		{"a cell that is no JSON", `{"tables":[{"columns":[{"name":"a","type":"real"}],"rows":[[NaN]]}]}`, limits{rows: 9}, codes.Unavailable, "where a value is expected", false},
+		{"a number cut short", `{"tables":[{"columns":[{"name":"a","type":"real"}],"rows":[[1.]]}]}`, limits{rows: 9}, codes.Unavailable, "is no number", false},
+		{"no comma between cells", `{"tables":[{"columns":[{"name":"a","type":"int"},{"name":"b","type":"int"}],"rows":[[1 2]]}]}`, limits{rows: 9}, codes.Unavailable, "is expected", false},
 		{"giant row", `{"tables":[{"columns":[{"name":"a","type":"string"}],"rows":[["` + strings.Repeat("x", 1<<20) + `"]]}]}`, limits{rows: 9}, codes.OutOfRange, "over the limit", false},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			_, sum, err := decodeAll(tc.body, tc.lim)
+			_, sum, err := decodeAll(t, tc.body, tc.lim)
 			err = (&Client{}).failed(&ask{bound: &bound{}}, err, "")
 			if tc.code == codes.OK {
 				if err != nil || sum.Partial != tc.partial {
@@ -119,7 +141,7 @@ func TestDecodeTables(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			rows, sum, err := decodeAll(`{"tables":[`+tc.tables+`]}`, tc.lim)
+			rows, sum, err := decodeAll(t, `{"tables":[`+tc.tables+`]}`, tc.lim)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +153,7 @@ func TestDecodeTables(t *testing.T) {
 			}
 		})
 	}
-	_, sum, err := decodeAll(`{"tables":[`+side+`]}`, limits{rows: 1})
+	_, sum, err := decodeAll(t, `{"tables":[`+side+`]}`, limits{rows: 1})
 	if err == nil || sum.RowCount != 1 {
 		t.Errorf("max_rows does not bound what was held back: %+v, %v", sum, err)
 	}
@@ -139,7 +161,7 @@ func TestDecodeTables(t *testing.T) {
 
 func TestDecodeMendsText(t *testing.T) {
 	t.Parallel()
-	rows, _, err := decodeAll(`{"tables":[{"columns":[{"name":"a\"b","type":"string"},{"name":"d","type":"dynamic"},{"name":"o","type":"object"}],"rows":[
+	rows, _, err := decodeAll(t, `{"tables":[{"columns":[{"name":"a\"b","type":"string"},{"name":"d","type":"dynamic"},{"name":"o","type":"object"}],"rows":[
 		["\ud800 \ud83d\ude00 \udc00x","{\"k\":\"\\ud83d\\ude00 \\n\",\"k\":1e5}",{ "native" : [ 1 , { } ] }],
 		["a\u0000b","{not json",-0.5e-3],["\/","[1,2","" ],["","[1] x",[]]]}]}`, limits{rows: 10})
 	if err != nil {
@@ -154,26 +176,84 @@ func TestDecodeMendsText(t *testing.T) {
 	if d := cmp.Diff(want, rows); d != "" {
 		t.Error(d)
 	}
-	rows, _, err = decodeAll("{\"tables\":[{\"columns\":[{\"name\":\"a\",\"type\":\"string\"}],\"rows\":[[\"\xff \xe2\x82\xac \xe2\x82\"]]}]}", limits{rows: 10})
+	rows, _, err = decodeAll(t, "{\"tables\":[{\"columns\":[{\"name\":\"a\",\"type\":\"string\"}],\"rows\":[[\"\xff \xe2\x82\xac \xe2\x82\"]]}]}", limits{rows: 10})
 	if err != nil || rows[0] != "{\"a\":\"\ufffd € \ufffd\ufffd\"}" && rows[0] != "{\"a\":\"\ufffd € \ufffd\"}" {
 		t.Errorf("%q, %v", rows, err)
 	}
 }
 
 func FuzzDecode(f *testing.F) {
-	f.Add(`{"tables":[{"columns":[{"name":"a","type":"dynamic"}],"rows":[["{\"a\":1}"]]}]}`)
-	f.Add(`{"tables":[{"rows":[[1]],"columns":[]}],"error":{}}`)
+	for _, s := range []string{
+		`{"tables":[{"columns":[{"name":"a","type":"dynamic"}],"rows":[["{\"a\":1}"]]}]}`,
+		`{"tables":[{"rows":[[1]],"columns":[]}],"error":{}}`,
+		`{"tables":[{"name":"Side","columns":[{"name":"a","type":"int"},{"name":"a","type":"real"}],"rows":[[1,-2.5e1],[null , 0]]},{"name":"PrimaryResult","columns":[],"rows":[[]]}]}`,
+		`{"tables":[{"name":"PrimaryResult","columns":[{"name":"a","type":"string"}],"rows":[["x"],["\ud800"],["NaN"],[true]]}],"error":{"code":"PartialError"}}`,
+	} {
+		f.Add(s)
+	}
 	f.Fuzz(func(t *testing.T, body string) {
-		n := 0
-		sum, err := decode(strings.NewReader(body), limits{rows: 100}, func(row rawRow) error {
-			n++
-			if !json.Valid(row) || !utf8.Valid(row) || bytes.ContainsAny(row, "\n\r") {
-				t.Fatalf("row %q is not one line of JSON", row)
+		for _, lim := range []limits{{rows: 100}, {rows: 2, partial: true}, {rows: 100, all: true}} {
+			rows, sum, err := decodeAll(t, body, lim)
+			for _, row := range rows {
+				if !json.Valid([]byte(row)) || !utf8.ValidString(row) || strings.ContainsAny(row, "\n\r") {
+					t.Fatalf("row %q is not one line of JSON", row)
+				}
 			}
-			return nil
-		})
-		if err == nil && sum.RowCount != n {
-			t.Fatalf("summary says %d rows, %d came", sum.RowCount, n)
+			if err == nil && (sum.RowCount != len(rows) || !json.Valid([]byte(body)) && !sum.Partial) {
+				t.Fatalf("%q: summary says %d rows, %d came", body, sum.RowCount, len(rows))
+			}
+		}
+	})
+}
+
+// FuzzRow holds rows against what encoding/json makes of their cells.
+func FuzzRow(f *testing.F) {
+	for _, s := range []string{
+		`"x",1,"{\"a\":[1,{\"b\":\"\\ud800\"}]}"`, `"\ud83d\ude00","NaN","[1, 2 ]"`, `null,1e400,{"a":1,"a":2}`, `"\udc00x",-0,"{\"a\":1} x"`, `1,2`, `1,2,3,4`,
+		"\"\xff\",12345678901234567890123456789,\"[\"", "true , false\n,\"{\xff}\"", `"\u0000","\/",[[[]]]`, `[],{},"{\"a\":1,\"a\":2}"`, `01,1,1`, `"a"b,1,1`,
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, cells string) {
+		body := `{"tables":[{"name":"PrimaryResult","columns":[{"name":"s","type":"string"},{"name":"x","type":"real"},{"name":"d","type":"dynamic"}],"rows":[[` + cells + `]]}]}`
+		rows, _, err := decodeAll(t, body, limits{rows: 100})
+		var want struct {
+			Tables []struct{ Rows [][]any }
+		}
+		dec := json.NewDecoder(strings.NewReader(body))
+		dec.UseNumber()
+		good := json.Valid([]byte(body)) && dec.Decode(&want) == nil && len(want.Tables) == 1
+		for i := 0; good && i < len(want.Tables[0].Rows); i++ {
+			good = len(want.Tables[0].Rows[i]) == 3
+		}
+		if strings.Count(body, "[") > deepest || !good && len(want.Tables) > 0 && err == nil {
+			return // nested too deep, or cells that end the table and begin another
+		}
+		if good != (err == nil) {
+			t.Fatalf("%s: %v, and encoding/json says %v", cells, err, good)
+		}
+		for i, row := range rows {
+			if !good {
+				break
+			}
+			var have map[string]any
+			d := json.NewDecoder(strings.NewReader(row))
+			d.UseNumber()
+			if err := d.Decode(&have); err != nil || len(have) != 3 {
+				t.Fatalf("%s became %s: %v", cells, row, err)
+			}
+			cell := want.Tables[0].Rows[i]
+			if text, ok := cell[2].(string); ok {
+				var inner any
+				in := json.NewDecoder(strings.NewReader(text))
+				in.UseNumber()
+				if _, same := have["d"].(string); !same && json.Valid([]byte(text)) && in.Decode(&inner) == nil {
+					cell[2] = inner
+				}
+			}
+			if diff := cmp.Diff(map[string]any{"s": cell[0], "x": cell[1], "d": cell[2]}, have); diff != "" {
+				t.Fatalf("%s became %s: %s", cells, row, diff)
+			}
 		}
 	})
 }
