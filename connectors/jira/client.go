@@ -41,6 +41,7 @@ type request struct {
 	sent        string                // the Authorization that a 401 refused
 	sink        func(io.Reader) error // takes an answer that is no JSON
 
+	steps   bool                                // aside with errStepAside, instead of waiting for its turn
 	pausing func(wait time.Duration, err error) // is told of each pause before the request; err is for who cannot wait
 	fill    func() error                        // makes the body when it is the request's turn
 }

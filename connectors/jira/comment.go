@@ -29,6 +29,7 @@ type Commented struct {
 	Created     bool   `json:"created" doc:"This key made the comment"`
 	Updated     bool   `json:"updated" doc:"The comment was changed"`
 	ContentHash string `json:"content_hash" doc:"Over the text as last written"`
+	Joined      bool   `json:"joined,omitempty" doc:"Many waited to comment on the issue, and it was written as one with others"`
 }
 
 // commentProperty names the property that a comment carries beside its visible mark.
@@ -86,34 +87,40 @@ func (c *Client) Comment(ctx context.Context, in CommentInput) (Commented, error
 	if err != nil {
 		return Commented{}, err
 	}
+	if err := c.comments.grounded(ctx, ref); err != nil {
+		return Commented{}, err
+	}
 	switch {
 	case call.Resolve:
 		return c.resolveComment(ctx, in.Issue, ref, call, out)
 	case known && digits(prior.ID):
-		return c.editComment(ctx, prior, out, body, call.DryRun)
+		return c.editComment(ctx, prior, out, text, body, call.DryRun)
 	case repeated(call):
 		found, err := c.findComment(ctx, in.Issue, ref, call.FirstSent)
 		if err != nil {
 			return Commented{}, err
 		}
 		if found != nil {
-			return c.commented(out, found.ID), nil
+			return c.found(out, found), nil
 		}
 	}
 	if call.DryRun {
 		out.Created = true
 		return out, nil
 	}
-	var made comment
 	r := &request{
 		verb: "comment on issue", noun: in.Issue, method: http.MethodPost, path: c.restPath("issue/" + in.Issue + "/comment"),
 		body: body, outcome: writes,
 	}
-	if in.Internal != nil {
-		made, err = c.deskComment(ctx, &in, text.wiki())
-	} else {
-		err = c.do(ctx, r, &made)
+	if in.Internal == nil {
+		w := c.postComment(ctx, in.Issue, in.Role, r, &commentPart{ref: ref, value: value})
+		if w.err != nil {
+			return Commented{}, w.err
+		}
+		out.Joined = w.together > 1
+		return c.commented(out, w.id), nil
 	}
+	made, err := c.deskComment(ctx, &in, text.wiki())
 	if err != nil {
 		return Commented{}, err
 	}
@@ -140,16 +147,23 @@ func (c *Client) resolveComment(ctx context.Context, issue, ref string, call sdk
 	if found == nil {
 		return Commented{}, sdk.Unresolved("no comment on %s carries the mark [%s%s]", issue, labelPrefix, ref)
 	}
-	return c.commented(out, found.ID), nil
+	return c.found(out, found), nil
 }
 
-func (c *Client) editComment(ctx context.Context, prior, out Commented, body *commentBody, dry bool) (Commented, error) {
+// editComment changes a comment that this key made. Text is body's, in case that it must be shorter.
+func (c *Client) editComment(ctx context.Context, prior, out Commented, text *richText, body *commentBody, dry bool) (Commented, error) {
 	if prior.Issue != out.Issue {
 		return Commented{}, sdk.Invalid("/issue", "the comment with this key is on issue %s, not on %s; use a key of its own for each issue", prior.Issue, out.Issue)
 	}
 	if prior.ContentHash != out.ContentHash {
 		out.Updated = true
-		if !dry {
+		switch {
+		case dry:
+		case prior.Joined:
+			if err := c.editJoined(ctx, prior, text); err != nil {
+				return Commented{}, err
+			}
+		default:
 			err := c.do(ctx, &request{
 				verb: "change comment on issue", noun: prior.Issue, method: http.MethodPut, body: body, outcome: repeatable,
 				path: c.restPath("issue/" + prior.Issue + "/comment/" + prior.ID),
@@ -159,7 +173,7 @@ func (c *Client) editComment(ctx context.Context, prior, out Commented, body *co
 			}
 		}
 	}
-	out.ID, out.URL = prior.ID, prior.URL
+	out.ID, out.URL, out.Joined = prior.ID, prior.URL, prior.Joined
 	return out, nil
 }
 
@@ -170,6 +184,12 @@ func (c *Client) commented(out Commented, id string) Commented {
 		out.URL = s.browse(out.Issue) + "?focusedCommentId=" + id
 	}
 	return out
+}
+
+// found fills in a comment that an earlier attempt of this key made.
+func (c *Client) found(out Commented, is *comment) Commented {
+	out.Joined = len(marksIn(is.Body)) > 1
+	return c.commented(out, is.ID)
 }
 
 // findComment looks through an issue's comments, newest first, for the one that carries ref's mark, as far back as since

@@ -96,8 +96,10 @@ type Client struct {
 	verdicts map[string]int                // by resolution, in lower case
 	skew     atomic.Pointer[time.Duration] // Jira's clock, seen from ours
 	pace     pacer
-	edits    edits
-	recent   recent // issues written lately
+	edits    *gathering
+	comments *gathering
+	joined   chan struct{} // held by who changes a part of a joined comment
+	recent   recent        // issues written lately
 }
 
 // severities are OCSF's names by severity_id.
@@ -107,7 +109,8 @@ var severities = [7]string{"unknown", "informational", "low", "medium", "high", 
 var defaultPriorities = [7]string{"Medium", "Lowest", "Low", "Medium", "High", "Highest", "Highest"}
 
 func open(_ context.Context, cfg Config, env sdk.Env) (*Client, error) {
-	c := &Client{cfg: cfg, priorities: defaultPriorities, otherPrio: "Medium"}
+	c := &Client{cfg: cfg, priorities: defaultPriorities, otherPrio: "Medium", edits: edits(), joined: make(chan struct{}, 1)}
+	c.comments = c.joinedComments()
 	u, err := url.Parse(cfg.BaseURL)
 	if err != nil || u.Host == "" {
 		return nil, sdk.BadConfig("/base_url", "not an address; write it like https://acme.atlassian.net")

@@ -16,6 +16,7 @@
 package jira
 
 import (
+	"context"
 	"time"
 
 	"github.com/casewire/casewire/plugin/event"
@@ -26,7 +27,9 @@ import (
 const Version = "0.1.0"
 
 // Connector describes the connector; a main is sdk.Serve(jira.Connector()).
-func Connector() *sdk.Connector {
+func Connector() *sdk.Connector { return connector(open) }
+
+func connector(open func(context.Context, Config, sdk.Env) (*Client, error)) *sdk.Connector {
 	c := sdk.New("jira", Version, "Issues in Jira Cloud and Jira Data Center.", open)
 	c.Egress("{config.base_url}", "auth.atlassian.com", "{config.token_url}", "{config.credential.token_url}")
 	sdk.Action(c, "issue.ensure", "Make sure that a case has exactly one issue, and bring it up to date.",

@@ -3,6 +3,7 @@ package jira
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
@@ -72,6 +73,16 @@ func (p *pacer) learnFrom(answer any) {
 		}
 	}
 }
+
+// name is what an issue is known by, whichever way it is written.
+func (p *pacer) name(issue string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.known(issue)
+}
+
+// errStepAside says that a request would have to wait for its turn.
+var errStepAside = errors.New("it is not its turn yet")
 
 // known is what an issue is counted under; the caller holds the lock.
 func (p *pacer) known(issue string) string {
@@ -146,6 +157,9 @@ func (p *pacer) turn(ctx context.Context, r *request) (answered func(), err erro
 		throttled := sdk.Throttled(wait, "%s: not sent: %s", r.what(), why)
 		if end, ok := ctx.Deadline(); wait > maxPause || ok && time.Until(end) < wait {
 			return nil, throttled
+		}
+		if r.steps {
+			return nil, errStepAside
 		}
 		if r.pausing != nil {
 			r.pausing(wait, throttled)

@@ -13,6 +13,7 @@ type richText struct {
 	link   string // address of the alert, shown on top; it must be linkable
 	note   string // follows the mark of what is cut
 	ref    string // of the mark at the end
+	less   int    // how much of Jira's limit is not for it
 }
 
 // rich renders a text as a JSON value of at most Jira's limit, and says whether it was cut. A text of nothing is an empty
@@ -44,7 +45,7 @@ func (t *richText) markup() (out string, cut bool) {
 	if t.note != "" {
 		mark += " _" + t.note + "_"
 	}
-	body, cut := renderCut(t.format, t.text, maxText-units(head)-len(tail), mark)
+	body, cut := renderCut(t.format, t.text, maxText-t.less-units(head)-len(tail), mark)
 	if tail != "" {
 		body = strings.TrimRight(body, "\n")
 	}
@@ -71,7 +72,7 @@ func (t *richText) document() (json.RawMessage, bool) {
 	if t.note != "" {
 		note += " " + t.note
 	}
-	return adf(t.text, maxText, head, note, tail, blocks)
+	return adf(t.text, maxText-t.less, head, note, tail, blocks)
 }
 
 // isBlank says whether nothing of a text can be seen.

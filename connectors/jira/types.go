@@ -18,6 +18,8 @@ type property struct {
 	Priority string `json:"priority,omitempty"`
 	Origin   string `json:"origin,omitempty"`  // what the case was made for, such as alert:ID
 	Comment  string `json:"comment,omitempty"` // digest of the comment that was added last
+
+	Refs []string `json:"refs,omitempty"` // of the others, when several wrote a comment together
 }
 
 type entityProperty struct {

@@ -75,6 +75,18 @@ func keysOf(issues []*issue) []string {
 	return keys
 }
 
+// CommentsWith counts how often a text occurs in all comments.
+func (s *Server) CommentsWith(text string) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, iss := range s.byKey {
+		for _, c := range iss.comments {
+			n += strings.Count(c.body, text)
+		}
+	}
+	return n
+}
+
 // ByLabel returns the keys of the issues that have a label now, sorted.
 func (s *Server) ByLabel(label string) []string {
 	s.mu.Lock()

@@ -45,8 +45,11 @@ type parked struct {
 
 // settled says whether everything has arrived.
 func settled(w *lab.World, alerts []lab.Alert, incidents int) bool {
-	return w.Issues() >= incidents && w.Hive.Count() >= incidents && w.Jira.Ledger().Comments >= uint64(len(alerts))
+	return w.Issues() >= incidents && w.Hive.Count() >= incidents && notes(w) >= len(alerts)
 }
+
+// notes counts what alerts have to say in comments: many that wait for one issue are joined in one.
+func notes(w *lab.World) int { return w.Jira.CommentsWith("alert sn") }
 
 // ended says whether no run goes on any more, by the data file of the running host.
 func ended(ctx context.Context, path string) bool {

@@ -177,7 +177,7 @@ func run(ctx context.Context, o options, stdout, stderr io.Writer) (err error) {
 
 	data := filepath.Join(dir, "casewire.db")
 	late := w.Until(ctx, o.timeout, func() bool { return settled(w, alerts, o.incidents) && ended(ctx, data) }, func() {
-		say.Progress("%d of %d comments, %d issues, %d cases", w.Jira.Ledger().Comments, len(alerts), w.Issues(), w.Hive.Count())
+		say.Progress("%d of %d comments, %d issues, %d cases", notes(w), len(alerts), w.Issues(), w.Hive.Count())
 	})
 	if late != nil && !errors.Is(late, lab.ErrLate) && !errors.Is(late, context.DeadlineExceeded) {
 		return late
@@ -238,9 +238,9 @@ type Killed struct {
 func kills(ctx context.Context, o options, w *lab.World, h *lab.Host, say *lab.Sayer, alerts int) (n Killed, err error) {
 	rnd := rand.New(rand.NewPCG(o.seed, 11))
 	for k := range o.kills {
-		mark := uint64(alerts * 4 * (k + 1) / (5 * (o.kills + 1)))
-		err := w.Until(ctx, o.timeout, func() bool { return w.Jira.Ledger().Comments >= mark }, func() {
-			say.Progress("%d of %d comments, %d kills", w.Jira.Ledger().Comments, alerts, k)
+		mark := alerts * 4 * (k + 1) / (5 * (o.kills + 1))
+		err := w.Until(ctx, o.timeout, func() bool { return notes(w) >= mark }, func() {
+			say.Progress("%d of %d comments, %d kills", notes(w), alerts, k)
 		})
 		if err != nil {
 			return n, fmt.Errorf("before kill %d: %w", k+1, err)
