@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/url"
 	"os"
@@ -115,7 +116,7 @@ const lowSpace = 512 << 20
 func (d *doctor) store(ctx context.Context) {
 	path := d.file.Store.Path
 	d.space(filepath.Dir(path))
-	if _, err := os.Stat(path); err != nil {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		d.add(Finding{Area: "store", Check: "data file", Status: statusSkipped, Summary: path + " is not there yet; casewire run makes it"})
 		return
 	}
@@ -126,7 +127,7 @@ func (d *doctor) store(ctx context.Context) {
 		err = errors.Join(err, st.Close())
 	}
 	if err != nil {
-		d.add(Finding{Area: "store", Check: "data file", Status: statusFailed, Summary: err.Error(), Remedy: "restore it from a backup, or move it away to begin anew"})
+		d.add(Finding{Area: "store", Check: "data file", Status: statusFailed, Summary: err.Error(), Remedy: "mend that, or move the file away to begin anew"})
 		return
 	}
 	f := Finding{Area: "store", Check: "data file", Status: statusOK, Summary: path + " can be read"}

@@ -1,7 +1,9 @@
 package config
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -330,10 +332,29 @@ func (r *reader) glob(n *yamldoc.Node, path string) []string {
 		hint := "paths are relative to " + r.dir
 		if info, err := os.Stat(full); err == nil && info.IsDir() {
 			hint = fmt.Sprintf("write %s/*.yaml", strings.TrimRight(pattern, "/"))
+		} else if err := unreadable(full); err != nil { // which a pattern passes over in silence
+			r.out.Errorf(n.Pos, path, "", "%s: %v", yamldoc.Quote(pattern), err)
+			return nil
 		}
 		r.out.Errorf(n.Pos, path, hint, "%s matches no flow", yamldoc.Quote(pattern))
 	}
 	return matches
+}
+
+// unreadable says why nothing can be found in the folder of a pattern, if that is so.
+func unreadable(pattern string) error {
+	dir := filepath.Dir(pattern)
+	if strings.ContainsAny(dir, `*?[`) {
+		return nil
+	}
+	_, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		return fmt.Errorf("the folder %s cannot be read: %w", dir, e.Err)
+	}
+	return err
 }
 
 // connections is the flow.Catalog of a file.

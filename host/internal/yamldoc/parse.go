@@ -28,7 +28,7 @@ func Parse(file string, data []byte) (*Node, diag.List) {
 	var out diag.List
 	start := diag.Pos{File: file, Line: 1, Col: 1}
 	if len(data) > MaxBytes {
-		out.Errorf(start, "", "split it", "the file has %d bytes; the limit is %d", len(data), MaxBytes)
+		out.Errorf(start, "", "split it", "the file is too large: the limit is %d bytes", MaxBytes)
 		return nil, out
 	}
 	data = bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))

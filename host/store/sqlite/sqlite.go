@@ -75,9 +75,8 @@ func Open(ctx context.Context, path string, o Options) (_ *Store, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	path, err = filepath.Abs(path)
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
+	if path, err = realPath(path); err != nil {
+		return nil, err
 	}
 	s := &Store{
 		path: path,

@@ -36,6 +36,15 @@ const (
 	misuse     = sqlite3.SQLITE_MISUSE
 )
 
+// hints say what to do where it is the file or its disk that fails, and not a statement.
+var hints = map[int]string{
+	NotADB:     "name the data file, or restore it from a backup",
+	Corrupt:    "the data file is damaged: stop the host, and restore the file from a backup, with its -wal if that has one",
+	ReadOnlyDB: "the file and its folder must be writable, even for reading: SQLite keeps -wal and -shm files beside it",
+	CantOpen:   "the file must be readable, and its folder writable: SQLite keeps -wal and -shm files beside it",
+	IOErr:      "the disk does not do what it should: look at the system's log",
+}
+
 // Error is a failure that SQLite reports.
 type Error struct {
 	Code int    // extended result code
@@ -45,6 +54,9 @@ type Error struct {
 
 // Error implements error.
 func (e *Error) Error() string {
+	if hint := hints[e.Primary()]; hint != "" {
+		return fmt.Sprintf("sqlite: %s (code %d): %s", e.Msg, e.Code, hint)
+	}
 	if e.SQL == "" {
 		return fmt.Sprintf("sqlite: %s (code %d)", e.Msg, e.Code)
 	}
