@@ -86,14 +86,17 @@ type installedRecord struct {
 
 func sayInstalled(w io.Writer, got depot.Installed, checked bool, lock string) {
 	verb := "installed"
-	if got.Was != "" {
+	switch {
+	case got.Same:
+		verb = "it is here already:"
+	case got.Was != "":
 		verb = "replaced " + got.Was + ":"
 	}
 	fmt.Fprintf(w, "%s %s %s for %s (%.1f MiB)\nsha256 %s, pinned in %s\n", verb, got.Name, got.Version, got.Platform, float64(got.Size)/(1<<20), got.SHA256, lock)
 	if !checked {
 		fmt.Fprintln(w, "no --sha256 was given: compare the digest with what its author publishes")
 	}
-	if got.Was != "" {
+	if got.Was != "" && !got.Same {
 		fmt.Fprintln(w, "a host that runs keeps the one that it began with; `casewire connectors remove --unused` deletes it")
 	}
 	if len(got.Dropped) > 0 {

@@ -235,7 +235,11 @@ func (r *reader) descriptor(n *yamldoc.Node, path, name string) *connectorv1.Des
 	if all, ok := r.known.(interface{ Connectors() []string }); ok {
 		names = all.Connectors()
 	}
-	r.out.Errorf(n.Pos, path, yamldoc.DidYouMean(name, names), "there is no connector %q", name)
+	hint := yamldoc.DidYouMean(name, names)
+	if yamldoc.Closest(name, names) == "" { // no slip of the pen: it is meant to be there
+		hint = strings.TrimPrefix(hint+"; another is brought by `casewire connectors install FILE`", "; ")
+	}
+	r.out.Errorf(n.Pos, path, hint, "there is no connector %q", name)
 	return nil
 }
 

@@ -41,6 +41,9 @@ func (d *Depot) Describe(ctx context.Context, name, sum string, args []string) (
 	return resp, nil
 }
 
+// askLimits hold a program that nobody has approved yet.
+var askLimits = launch.Limits{Memory: 512 << 20, Files: 1024}
+
 // mark keeps apart what one program says of itself with different arguments, or at different addresses.
 func mark(of ...string) string {
 	if len(of) == 0 {
@@ -76,7 +79,7 @@ func (d *Depot) remembered(name, addr string) string {
 func (d *Depot) Ask(ctx context.Context, l launch.Launcher, name string) (resp *connectorv1.DescribeResponse, err error) {
 	sandbox := d.Sandbox
 	sandbox.Mode = cmp.Or(sandbox.Mode, launch.SandboxAuto)
-	h, err := launch.NewHost(launch.Options{Sandbox: sandbox})
+	h, err := launch.NewHost(launch.Options{Sandbox: sandbox, Limits: askLimits})
 	if err != nil {
 		return nil, err
 	}

@@ -49,6 +49,7 @@ type Installed struct {
 	Name     string
 	Version  string
 	Was      string // version before; empty if it is new
+	Same     bool   // it was this very program before
 	SHA256   string
 	Platform string
 	Size     int64
@@ -122,6 +123,7 @@ func (in *Installer) pin(ctx context.Context, req Request, got *Installed, forei
 	e := Entry{Version: got.Version, Source: in.source(req.Source), ReplacesBundled: req.Replace || old.ReplacesBundled, Platforms: map[string]Pin{}}
 	if had {
 		got.Was = old.Version
+		got.Same = old.Platforms[got.Platform].SHA256 == got.SHA256
 		for platform, p := range old.Platforms {
 			switch {
 			case platform == got.Platform:

@@ -54,11 +54,14 @@ func TestInstall(t *testing.T) {
 	if err != nil || lock.Connectors["hashes"].Platforms[depot.Here()].SHA256 != sum || lock.Connectors["hashes"].Source != "hashes" {
 		t.Errorf("the lock file has %+v, %v", lock, err)
 	}
+	if again := install(t, in, depot.Request{Source: path}); !again.Same || again.Was != "1.0.0" || again.SHA256 != sum {
+		t.Errorf("the same again: %+v", again)
+	}
 	// The next version takes its place, and what is for other platforms no longer fits.
 	other := "plan9/amd64"
 	in.Lock.Connectors["hashes"].Platforms[other] = depot.Pin{SHA256: sumA}
 	next := install(t, in, depot.Request{Source: write(t, "hashes", script("hashes 1.1.0")), SHA256: ""})
-	if next.Was != "1.0.0" || !cmp.Equal(next.Dropped, []string{other}) {
+	if next.Was != "1.0.0" || next.Same || !cmp.Equal(next.Dropped, []string{other}) {
 		t.Errorf("got %+v", next)
 	}
 	if err := in.Depot.Verify(sum); err != nil {

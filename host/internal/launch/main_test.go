@@ -172,6 +172,12 @@ func try(what []string) string {
 				return err
 			}
 			return p.Signal(syscall.Signal(0))
+		case "netlink":
+			protocol, err := strconv.Atoi(what[1])
+			if err != nil {
+				return err
+			}
+			return netlink(protocol)
 		case "run":
 			return exec.Command(what[1], what[2:]...).Run()
 		case "open":

@@ -21,7 +21,8 @@ const (
 // programs, libraries, certificates, and what name resolution and time zones need; writes only in its own directory;
 // connects by TCP only to the ports that it is granted; listens on no TCP port; gains no privileges; and sends signals
 // only to itself and its children; and has no system calls for tracing, mounting, kernel keys, modules, io_uring and the like
-// (seccomp). What Landlock cannot do: it does not tell one host from another, and leaves UDP alone.
+// (seccomp). What Landlock cannot do: it does not tell one host from another, and leaves UDP and the unix sockets of other
+// programs alone.
 type Sandbox struct {
 	Mode SandboxMode
 	// Read and Write are further files and directories for all connectors, such as those of a program that prints tokens.

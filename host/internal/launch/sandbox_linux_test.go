@@ -91,6 +91,8 @@ func TestSandbox(t *testing.T) {
 		{"connect " + shut.Addr().String(), "denied", e.Ports},
 		{"listen 127.0.0.1:0", "denied", e.Ports},
 		{"signal " + strconv.Itoa(os.Getpid()), "denied", e.Signals},
+		{"netlink 0", "ok", e.Calls},
+		{"netlink 4", "protocol not supported", e.Calls}, // NETLINK_SOCK_DIAG: where everybody listens
 	} {
 		if !tt.needs {
 			t.Logf("not enforced here: %s", tt.what)

@@ -23,8 +23,8 @@ var forbidden = []uint32{
 	unix.SYS_IO_URING_SETUP, unix.SYS_IO_URING_ENTER, unix.SYS_IO_URING_REGISTER,
 }
 
-// families are the sockets that a connector may have. Netlink tells it of network interfaces.
-var families = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6, unix.AF_NETLINK}
+// families are the sockets that a connector may have.
+var families = []uint32{unix.AF_UNIX, unix.AF_INET, unix.AF_INET6}
 
 // Offsets in struct seccomp_data; the low halves of arguments on little-endian machines.
 const (
@@ -69,7 +69,14 @@ func filter() []unix.SockFilter {
 		add(jeq, f, 0, 1)
 		add(ret, unix.SECCOMP_RET_ALLOW, 0, 0)
 	}
+	// Netlink tells of network interfaces and routes. It also tells of everybody's sockets, those of other connectors among
+	// them, and where they listen; that is nobody's business.
+	add(jeq, unix.AF_NETLINK, 1, 0)
 	add(ret, fail(unix.EAFNOSUPPORT), 0, 0)
+	add(ld, offArg2, 0, 0)
+	add(jeq, unix.NETLINK_ROUTE, 0, 1)
+	add(ret, unix.SECCOMP_RET_ALLOW, 0, 0)
+	add(ret, fail(unix.EPROTONOSUPPORT), 0, 0)
 	return p
 }
 

@@ -236,6 +236,9 @@ var (
 	reserved  = netip.MustParsePrefix("240.0.0.0/4")
 	nat64     = netip.MustParsePrefix("64:ff9b::/96")
 	sixToFour = netip.MustParsePrefix("2002::/16")
+	compat    = netip.MustParsePrefix("::/96")          // IPv4-compatible: an old way to write one
+	siteLocal = netip.MustParsePrefix("fec0::/10")      // what private networks had before RFC 4193
+	ownNAT64  = netip.MustParsePrefix("64:ff9b:1::/48") // RFC 8215: where it leads is a network's own affair
 	metadata  = []netip.Addr{
 		netip.MustParseAddr("168.63.129.16"),   // Azure's wire server
 		netip.MustParseAddr("100.100.100.200"), // Alibaba Cloud
@@ -255,7 +258,7 @@ func (reach Reach) Allows(host string, a netip.Addr) error {
 		slices.Contains(metadata, a):
 		return refuse("%s is at %s, which is this machine, its link or its cloud's metadata service; "+
 			"if that is meant, write the address itself into the configuration", host, a)
-	case a.IsPrivate(), shared.Contains(a):
+	case a.IsPrivate(), shared.Contains(a), siteLocal.Contains(a), ownNAT64.Contains(a):
 		if reach == Site {
 			return nil
 		}
@@ -271,7 +274,7 @@ func embedded(a netip.Addr) netip.Addr {
 	}
 	b := a.As16()
 	switch {
-	case nat64.Contains(a):
+	case nat64.Contains(a), compat.Contains(a) && !a.IsLoopback() && !a.IsUnspecified():
 		return netip.AddrFrom4([4]byte(b[12:16]))
 	case sixToFour.Contains(a):
 		return netip.AddrFrom4([4]byte(b[2:6]))

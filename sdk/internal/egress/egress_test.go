@@ -73,6 +73,7 @@ func TestAddresses(t *testing.T) {
 		"127.0.0.1": local, "::1": local, "0.0.0.0": local, "::": local, "169.254.169.254": local, "fe80::1%eth0": local,
 		"168.63.129.16": local, "fd00:ec2::254": local, "100.100.100.200": local, "224.0.0.1": local, "0.1.2.3": local, "255.255.255.255": local,
 		"::ffff:127.0.0.1": local, "64:ff9b::a9fe:a9fe": local, "2002:7f00:1::": local, "64:ff9b::a00:1": site,
+		"::127.0.0.1": local, "::169.254.169.254": local, "::10.0.0.1": site, "fec0::1": site, "64:ff9b:1::a00:1": site,
 	}
 	for s, kind := range kinds {
 		for reach, ok := range map[egress.Reach]bool{
