@@ -6,8 +6,10 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -199,6 +201,9 @@ func (w *workshop) value(i *indicator, d *feed.Draft) string {
 	} else {
 		if !d.Exact {
 			value = strings.TrimSpace(spaced().ReplaceAllString(ioc.Refang(value), "$1"))
+			if typeWords[fold(d.Type)] != typeURL {
+				value = withoutPort(value)
+			}
 		}
 		if t := strings.TrimSpace(d.Type); t != "" {
 			if kind = typeWords[fold(t)]; kind == "" {
@@ -247,6 +252,29 @@ func (w *workshop) value(i *indicator, d *feed.Draft) string {
 	}
 	i.value = v
 	return ""
+}
+
+// withoutPort takes off an address or a name what is no part of the indicator: a port behind it, brackets around an
+// address. Feeds write 5.45.207.1:443 and [2a01:4f9::1]:80.
+func withoutPort(value string) string {
+	if a, err := netip.ParseAddrPort(value); err == nil {
+		return a.Addr().String()
+	}
+	if bare, ok := strings.CutPrefix(value, "["); ok {
+		if bare, ok = strings.CutSuffix(bare, "]"); ok {
+			if _, err := netip.ParseAddr(bare); err == nil {
+				return bare
+			}
+		}
+	}
+	if name, port, ok := strings.Cut(value, ":"); ok && strings.Contains(name, ".") {
+		if _, err := strconv.ParseUint(port, 10, 16); err == nil {
+			if _, isName := ioc.Host(name); isName {
+				return name
+			}
+		}
+	}
+	return value
 }
 
 var notOne = map[string]string{

@@ -29,9 +29,9 @@ const (
 // typeWords are other products' words for types, folded to letters and digits. Hash stands for any by its length.
 var typeWords = map[string]string{
 	"ip": typeIP, "ipaddress": typeIP, "ipv4": typeIP, "ipv6": typeIP, "ipv4addr": typeIP, "ipv6addr": typeIP, "ipsrc": typeIP, "ipdst": typeIP,
-	"srcip": typeIP, "dstip": typeIP, "address": typeIP, "networkipv4": typeIP, "networkipv6": typeIP,
+	"ipport": typeIP, "ipdstport": typeIP, "ipsrcport": typeIP, "srcip": typeIP, "dstip": typeIP, "address": typeIP, "networkipv4": typeIP, "networkipv6": typeIP,
 	"cidr": typeCIDR, "subnet": typeCIDR, "network": typeCIDR, "iprange": typeCIDR, "netblock": typeCIDR,
-	"domain": typeDomain, "domainname": typeDomain, "fqdn": typeDomain, "hostname": typeDomain, "host": typeDomain, "dns": typeDomain,
+	"domain": typeDomain, "domainname": typeDomain, "fqdn": typeDomain, "hostname": typeDomain, "host": typeDomain, "dns": typeDomain, "hostport": typeDomain, "hostnameport": typeDomain, "domainport": typeDomain,
 	"url": typeURL, "uri": typeURL, "urlstring": typeURL, "link": typeURL,
 	"email": typeEmail, "emailaddress": typeEmail, "emailaddr": typeEmail, "mail": typeEmail, "emailsender": typeEmail, "emailsrc": typeEmail,
 	"md5": typeMD5, "filemd5": typeMD5, "md5hash": typeMD5, "filehashmd5": typeMD5,
@@ -94,6 +94,10 @@ var (
 	comparisons = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`([a-z0-9-]+:[A-Za-z0-9_.'"\[\]*-]+)\s*(!?=|NOT\s+=|ISSUBSET|ISSUPERSET|LIKE|MATCHES|>=?|<=?)\s*'((?:[^'\\]|\\.)*)'`)
 	})
+	sets = sync.OnceValue(func() *regexp.Regexp {
+		return regexp.MustCompile(`([a-z0-9-]+:[A-Za-z0-9_.'"\[\]*-]+)\s*\bIN\s*\(((?:[^'()]|'(?:[^'\\]|\\.)*')*)\)`)
+	})
+	texts  = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`'((?:[^'\\]|\\.)*)'`) })
 	single = sync.OnceValue(func() *regexp.Regexp {
 		return regexp.MustCompile(`^\[\s*([a-z0-9-]+:[A-Za-z0-9_.'"-]+)\s*(=|ISSUBSET)\s*'((?:[^'\\]|\\.)*)'\s*\]$`)
 	})
@@ -139,6 +143,11 @@ func compared(pattern string) []comparison {
 	var out []comparison
 	for _, m := range comparisons().FindAllStringSubmatch(pattern, -1) {
 		out = append(out, comparison{m[1], m[2], unliteral.Replace(m[3])})
+	}
+	for _, m := range sets().FindAllStringSubmatch(pattern, -1) {
+		for _, v := range texts().FindAllStringSubmatch(m[2], -1) {
+			out = append(out, comparison{m[1], "=", unliteral.Replace(v[1])})
+		}
 	}
 	return out
 }

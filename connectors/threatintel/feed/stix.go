@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/casewire/casewire/sdk/ioc"
 )
@@ -147,8 +149,13 @@ func (d *Reader) stixOne(raw json.RawMessage, n int, yield yielder) error {
 	return give(yield, out)
 }
 
+// patternForm is how a pattern begins: with what it compares, and how. An address in brackets is none.
+var patternForm = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[\s(]*\[[\s(]*(?:(?:NOT\s+)?EXISTS\s+[a-z][a-z0-9-]*:[A-Za-z0-9_]|` +
+		`[a-z][a-z0-9-]*:[A-Za-z0-9_][A-Za-z0-9_.'"\[\]*-]*\s*(?:=|!=|<|>|(?:NOT\s+)?(?:=|!=|<|>|(?:IN|LIKE|MATCHES|ISSUBSET|ISSUPERSET)[\s('])))`)
+})
+
 // IsPattern says whether a text has the form of a STIX pattern.
 func IsPattern(s string) bool {
-	s = strings.TrimSpace(s)
-	return strings.HasPrefix(s, "[") && strings.HasSuffix(s, "]") && strings.Contains(s, ":")
+	return strings.Contains(s, ":") && strings.Contains(s, "]") && patternForm().MatchString(s)
 }
