@@ -21,6 +21,8 @@ type Flow struct {
 	Inputs   map[string]Input // for flows that are called
 	Steps    []*Step
 	Output   *Value // nil: no output
+	// Outputs are the names of the output's fields, with what is known of their values: "a list of maps".
+	Outputs map[string]string
 	// Disabled says that the file has `enabled: false`: it was checked, but its triggers start nothing.
 	Disabled bool
 }

@@ -189,6 +189,10 @@ func (l *loader) check(d *draft) {
 			t = &named
 		}
 		d.output = t
+		d.flow.Outputs = map[string]string{}
+		for name, f := range t.fields {
+			d.flow.Outputs[name] = f.String()
+		}
 	}
 }
 

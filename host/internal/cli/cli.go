@@ -94,7 +94,7 @@ func newRoot(app App) *cobra.Command {
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return Invalid(fmt.Errorf("%w; see %q", err, cmd.CommandPath()+" --help"))
 	})
-	root.AddCommand(runCommand(app), doctorCommand(app), validateCommand(app), queryCommand(app), runsCommand(), deadLettersCommand(), replayCommand(app), stateCommand(app), authCommand(app), connectorsCommand(app), schemaCommand(app), versionCommand(app))
+	root.AddCommand(runCommand(app), doctorCommand(app), validateCommand(app), flowsCommand(app), queryCommand(app), runsCommand(), deadLettersCommand(), replayCommand(app), stateCommand(app), authCommand(app), connectorsCommand(app), schemaCommand(app), versionCommand(app))
 	root.AddCommand(app.Commands...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
