@@ -31,13 +31,21 @@ func (c *Client) checkARM(ctx context.Context) []sdk.Probe {
 			} `json:"properties"`
 		} `json:"value"`
 	}
-	err := a.api.Get(ctx, a.path("incidents"), versioned(url.Values{"$top": {"1"}, "$orderby": {"properties/createdTimeUtc desc"}}), &list)
+	resp, err := a.api.Do(ctx, rest.Request{
+		Path: a.path("incidents"), Query: versioned(url.Values{"$top": {"1"}, "$orderby": {"properties/createdTimeUtc desc"}}),
+	})
+	if err == nil {
+		err = resp.JSON(&list)
+	}
 	if err != nil {
 		reach.Status, reach.Summary = sdk.ProbeFailed, err.Error()
 		reach.Remedy = "check workspace, and give the app the role Microsoft Sentinel Reader on it, or Responder to write"
 		return []sdk.Probe{reach}
 	}
 	reach.Summary = fmt.Sprintf("Azure Resource Manager lists incidents of %s (Microsoft.SecurityInsights %s)", c.cfg.Workspace.Name, armVersion)
+	if left := limits(resp.Header); left != "" {
+		reach.Summary += "; of its quota " + left
+	}
 	provider := ""
 	if len(list.Value) > 0 {
 		provider = list.Value[0].Properties.Provider

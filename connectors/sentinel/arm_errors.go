@@ -48,6 +48,9 @@ func explainARM(status int, header http.Header, body []byte, err *sdk.Error) {
 		hint = "Casewire speaks api-version " + armVersion + " of Microsoft.SecurityInsights; this cloud may not offer it"
 	case status == http.StatusTooManyRequests:
 		hint = limits(header)
+		if hint != "" {
+			hint = "of its quota " + hint
+		}
 	}
 	if hint != "" {
 		err.Message = strings.TrimPrefix(err.Message+"; "+hint, "; ")
@@ -81,5 +84,5 @@ func limits(header http.Header) string {
 		return ""
 	}
 	slices.Sort(out)
-	return "what is left: " + strings.Join(out, ", ")
+	return "is left: " + strings.Join(out, ", ")
 }

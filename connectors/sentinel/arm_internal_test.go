@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/url"
@@ -91,6 +92,51 @@ func TestARMNextLinkVerbatim(t *testing.T) {
 	}
 	if n != 5 || next != 2 {
 		t.Errorf("%d incidents, %d next links in %v", n, next, wire.seen)
+	}
+}
+
+// denied answers questions for entities as Azure Resource Manager does where the app lacks the role.
+type denied struct{ http.RoundTripper }
+
+func (d denied) RoundTrip(r *http.Request) (*http.Response, error) {
+	if !strings.HasSuffix(r.URL.Path, "/entities") {
+		return d.RoundTripper.RoundTrip(r)
+	}
+	body := `{"error":{"code":"AuthorizationFailed","message":"The client does not have authorization to perform action 'Microsoft.SecurityInsights/incidents/entities/action' over scope '/subscriptions/s'."}}`
+	return &http.Response{
+		StatusCode: http.StatusForbidden, Header: http.Header{"Content-Type": {"application/json"}, "X-Ms-Request-Id": {"r-1"}},
+		Body: io.NopCloser(strings.NewReader(body)), Request: r,
+	}, nil
+}
+
+// TestARMPollPartsThatAreRefused: what the app may not read is not waited for, but told, in the event and by the trigger.
+func TestARMPollPartsThatAreRefused(t *testing.T) {
+	t.Parallel()
+	fake := azurefake.New(azurefake.Options{})
+	t.Cleanup(fake.Close)
+	name := fake.AddSentinelIncident("", nil, nil, nil)
+	api, err := rest.New(rest.Options{
+		BaseURL: "https://management.azure.com", Transport: denied{fake.Transport()}, Auth: rest.Bearer(sdk.NewSecret(signIn(t, fake))), Explain: explainARM,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Client{arm: &armClient{api: api, workspace: fake.WorkspaceID(), host: "management.azure.com"}, tenant: fake.Tenant()}
+	c.cfg.PageSize, c.lookback = 2, time.Hour
+	var events []sdk.Event
+	r := &armRound{client: c, arm: c.arm, now: time.Now(), seen: map[string]bool{}, emit: func(p sdk.Page[armCursor]) error {
+		events = append(events, p.Events...)
+		return nil
+	}}
+	if err := r.poll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if len(events) != 1 || !strings.Contains(string(events[0].Data), `"missingParts":["entities"]`) || len(r.cur.Owed) > 0 {
+		t.Errorf("%d events, owed %v", len(events), r.cur.Owed)
+	}
+	if e, ok := asSDK(r.fault); !ok || e.Code != codes.PermissionDenied || !strings.Contains(r.fault.Error(), name) ||
+		!strings.Contains(r.fault.Error(), "give the app the role Microsoft Sentinel Reader") {
+		t.Errorf("told: %v", r.fault)
 	}
 }
 

@@ -1,6 +1,7 @@
 package sentinel
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
@@ -45,28 +46,8 @@ func (c *Client) pollIncidentsARM(ctx context.Context, cur armCursor, emit func(
 	if err != nil {
 		return err
 	}
-	now := time.Now()
-	cur.Since = earliest(cur.Since, now)
-	from := cur.Since.Add(-c.overlap)
-	sweep := cur.Since.IsZero() || now.Sub(cur.Swept).Abs() >= sweepEvery
-	if back := now.Add(-c.lookback); sweep && (cur.Since.IsZero() || back.Before(from)) {
-		from = back
-	}
-	r := &armRound{client: c, arm: a, emit: emit, cur: cur, now: now, seen: map[string]bool{}}
-	r.cur.Owed = slices.Clone(cur.Owed)
-	for _, s := range cur.Seen {
-		r.seen[s] = true
-	}
-	if err := r.askAgain(ctx); err != nil {
-		return err
-	}
-	if err := r.run(ctx, from); err != nil {
-		return err
-	}
-	if sweep {
-		r.cur.Swept = now
-	}
-	if err := r.flush(); err != nil {
+	r := &armRound{client: c, arm: a, emit: emit, cur: cur, now: time.Now(), seen: map[string]bool{}}
+	if err := r.poll(ctx); err != nil {
 		return err
 	}
 	if r.fault != nil {
@@ -101,6 +82,29 @@ type armHead struct {
 		} `json:"additionalData"`
 	} `json:"properties"`
 	raw json.RawMessage
+}
+
+// poll asks again for what is owed, and lists what changed.
+func (r *armRound) poll(ctx context.Context) error {
+	from := r.cur.Since.Add(-r.client.overlap)
+	sweep := r.cur.Since.IsZero() || r.now.Sub(r.cur.Swept) >= sweepEvery
+	if back := r.now.Add(-r.client.lookback); sweep && (r.cur.Since.IsZero() || back.Before(from)) {
+		from = back
+	}
+	r.cur.Owed = slices.Clone(r.cur.Owed)
+	for _, s := range r.cur.Seen {
+		r.seen[s] = true
+	}
+	if err := r.askAgain(ctx); err != nil {
+		return err
+	}
+	if err := r.run(ctx, from); err != nil {
+		return err
+	}
+	if sweep {
+		r.cur.Swept = r.now
+	}
+	return r.flush()
 }
 
 // mark is how a revision of an incident is remembered.
@@ -176,6 +180,7 @@ type armDone struct {
 	ev      sdk.Event
 	rej     *sdk.Rejected
 	missing error // why it is without parts, which may come later
+	never   error // why it is without parts, which will not come by themselves
 }
 
 // take makes events of incidents, in their order.
@@ -192,6 +197,9 @@ func (r *armRound) take(ctx context.Context, todo []armHead) error {
 		}
 		for i, d := range results {
 			h := batch[i]
+			if d.never != nil {
+				r.fault = d.never // it comes without them, and that is told
+			}
 			if d.missing != nil {
 				if err := r.setAside(h, d); err != nil {
 					return errors.Join(err, r.flush()) // what came before it is kept
@@ -272,8 +280,11 @@ func (r *armRound) flush() error {
 func (c *Client) armEvent(ctx context.Context, a *armClient, h armHead) (out armDone) {
 	var parts normalize.SentinelParts
 	if guidRule().MatchString(h.Name) {
-		if parts, out.missing = a.parts(ctx, h); out.missing != nil {
-			out.missing = fmt.Errorf("incident %s: %w", h.Name, out.missing)
+		parts, out.missing, out.never = a.parts(ctx, h)
+		for _, err := range []*error{&out.missing, &out.never} {
+			if *err != nil {
+				*err = fmt.Errorf("incident %s: %w", h.Name, *err)
+			}
 		}
 	}
 	ev, err := normalize.SentinelIncident(h.raw, parts, normalize.SentinelOptions{
@@ -291,10 +302,9 @@ func (c *Client) armEvent(ctx context.Context, a *armClient, h armHead) (out arm
 	return out
 }
 
-// parts asks for what belongs to an incident. They come with the names of those that cannot be had; the error, if there is
-// one, says why those are worth another try.
-func (a *armClient) parts(ctx context.Context, h armHead) (normalize.SentinelParts, error) {
-	var parts normalize.SentinelParts
+// parts asks for what belongs to an incident. They come with the names of those that cannot be had; one error says why those
+// are worth another try, the other why they are not. That there is none (any more) is no error.
+func (a *armClient) parts(ctx context.Context, h armHead) (parts normalize.SentinelParts, again, never error) {
 	names := []string{"alerts", "entities", "comments", "mergedInto"}
 	errs := make([]error, len(names))
 	var wg sync.WaitGroup
@@ -330,16 +340,19 @@ func (a *armClient) parts(ctx context.Context, h armHead) (normalize.SentinelPar
 		wg.Go(func() { parts.MergedInto, errs[3] = a.byNumber(ctx, number) })
 	}
 	wg.Wait()
-	var again error
 	for i, err := range errs {
 		if err != nil {
 			parts.Missing = append(parts.Missing, names[i])
 		}
-		if again == nil && worthAnotherTry(err) {
-			again = err
+		switch {
+		case err == nil || isNotFound(err):
+		case worthAnotherTry(err):
+			again = cmp.Or(again, err)
+		default:
+			never = cmp.Or(never, err)
 		}
 	}
-	return parts, again
+	return parts, again, never
 }
 
 // worthAnotherTry says whether an error may pass.

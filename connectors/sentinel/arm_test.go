@@ -435,7 +435,7 @@ func TestARMChecks(t *testing.T) {
 		return sdk.Probe{}
 	}
 	r := newRoom(t, azurefake.Options{ARM: azurefake.ARM{Roles: []string{azurefake.RoleSentinelReader}}}, nil)
-	if p := probe(r, "workspace"); p.Status != sdk.ProbeOK || !strings.Contains(p.Summary, azurefake.ARMVersion) {
+	if p := probe(r, "workspace"); p.Status != sdk.ProbeOK || !strings.Contains(p.Summary, azurefake.ARMVersion) || !strings.Contains(p.Summary, "of its quota is left: subscription-reads=249") {
 		t.Errorf("%v", p)
 	}
 	if p := probe(r, "roles on the workspace"); p.Status != sdk.ProbeWarning || !strings.Contains(p.Remedy, "Responder") {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -159,7 +158,7 @@ func (c *Client) findSubscription(ctx context.Context, hook string) (*subscripti
 			return nil, err
 		}
 		for i := range list.Value {
-			if s := &list.Value[i]; s.NotificationURL == wanted && strings.EqualFold(s.Resource, c.cfg.PushResource) {
+			if s := &list.Value[i]; s.NotificationURL == wanted && sameResource(s.Resource, c.cfg.PushResource) {
 				return s, nil
 			}
 		}

@@ -158,7 +158,7 @@ func (c *Client) surviving(ctx context.Context, id string) (string, *graphIncide
 type UpdateIncidentInput struct {
 	Incident         string   `json:"incident" cw:"required,maxlen=512" doc:"Number of an incident of Defender, or GUID or ARM id of one of the Sentinel workspace. Of one that Defender merged, the incident that it was merged into is changed"`
 	Status           string   `json:"status,omitempty" enum:"active,inProgress,awaitingAction,resolved" doc:"New status. In a Sentinel workspace resolved is Closed, and the others are Active"`
-	Severity         string   `json:"severity,omitempty" enum:"high,medium,low,informational" doc:"New severity; in a Sentinel workspace only"`
+	Severity         string   `json:"severity,omitempty" enum:"high,medium,low,informational" doc:"New severity"`
 	Classification   string   `json:"classification,omitempty" enum:"unknown,falsePositive,truePositive,informationalExpectedActivity" doc:"Classification. In a Sentinel workspace unknown is Undetermined, and informationalExpectedActivity is BenignPositive"`
 	Determination    string   `json:"determination,omitempty" doc:"Determination, as Microsoft Graph spells it; in Defender only" example:"phishing"`
 	Reason           string   `json:"reason,omitempty" enum:"SuspiciousActivity,SuspiciousButExpected,IncorrectAlertLogic,InaccurateData" doc:"Reason of the classification; in a Sentinel workspace only. By default the one that fits"`
@@ -185,21 +185,21 @@ func (c *Client) updateIncident(ctx context.Context, in UpdateIncidentInput) (Up
 	if isARMIncident(in.Incident) {
 		return c.armUpdate(ctx, in)
 	}
-	for field, v := range map[string]string{"severity": in.Severity, "reason": in.Reason} {
-		if v != "" {
-			return UpdatedIncident{}, sdk.Invalid(field, "is for incidents of a Sentinel workspace, which are named by GUID; Defender keeps its own")
-		}
+	if in.Reason != "" {
+		return UpdatedIncident{}, sdk.Invalid("reason", "is for incidents of a Sentinel workspace, which are named by GUID; one of Defender takes a determination")
 	}
 	wish, err := wishOf(in.Status, in.Classification, in.Determination, in.VerdictID, in.AssignedTo)
-	further := in.Unassign || len(in.AddTags)+len(in.RemoveTags) > 0 || in.ResolvingComment != ""
+	further := in.Unassign || in.Severity != "" || len(in.AddTags)+len(in.RemoveTags) > 0 || in.ResolvingComment != ""
 	switch {
 	case err != nil && (wish == nil || !further):
 		return UpdatedIncident{}, err
 	case in.Unassign && in.AssignedTo != "":
 		return UpdatedIncident{}, sdk.Invalid("unassign", "contradicts assigned_to")
 	}
-	if in.ResolvingComment != "" {
-		wish["resolvingComment"] = in.ResolvingComment
+	for name, v := range map[string]string{"severity": in.Severity, "resolvingComment": in.ResolvingComment} {
+		if v != "" {
+			wish[name] = v
+		}
 	}
 	id, g, err := c.surviving(ctx, in.Incident)
 	if err != nil {
@@ -211,7 +211,7 @@ func (c *Client) updateIncident(ctx context.Context, in UpdateIncidentInput) (Up
 	}
 	body := differing(wish, map[string]any{
 		"status": g.Status, "classification": g.Classification, "determination": g.Determination, "assignedTo": g.AssignedTo,
-		"resolvingComment": g.ResolvingComment,
+		"resolvingComment": g.ResolvingComment, "severity": g.Severity,
 	})
 	if in.Unassign && g.AssignedTo != "" {
 		body["assignedTo"] = nil

@@ -255,6 +255,7 @@ func TestIncidentActions(t *testing.T) {
 		{settings{"verdict_id": 2, "classification": "truePositive"}, "verdict_id"},
 		{settings{"unassign": true, "assigned_to": "x"}, "unassign"},
 		{settings{"status": "redirected"}, "status"},
+		{settings{"reason": "SuspiciousActivity"}, "reason"},
 	} {
 		tc.in["incident"] = id
 		err := b.Call(t.Context(), "incident.update", tc.in, nil)
@@ -262,6 +263,15 @@ func TestIncidentActions(t *testing.T) {
 		if !errors.As(err, &e) || e.Code != codes.InvalidArgument || !strings.Contains(err.Error(), tc.says) {
 			t.Errorf("%v: %v, want a word about %s", tc.in, err, tc.says)
 		}
+	}
+	// Severity can be all that is to change.
+	for _, want := range []bool{true, false} {
+		if up := update(settings{"severity": "low"}); up.Changed != want {
+			t.Errorf("severity: changed %v, want %v", up.Changed, want)
+		}
+	}
+	if raw, _ = b.graph.Incident(id); !strings.Contains(string(raw), `"severity":"low"`) {
+		t.Errorf("the severity stayed: %s", raw)
 	}
 	// A verdict that Graph has no words for is not written.
 	if up := update(settings{"verdict_id": 10}); up.Changed {

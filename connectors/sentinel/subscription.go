@@ -157,7 +157,7 @@ func (c *Client) adoptOrCreate(ctx context.Context, hook, mark string, now time.
 			return subState{}, false, err
 		}
 		for _, s := range list.Value {
-			if base, _, _ := strings.Cut(s.NotificationURL, "?"); base != hook || s.Resource != c.cfg.PushResource {
+			if base, _, _ := strings.Cut(s.NotificationURL, "?"); base != hook || !sameResource(s.Resource, c.cfg.PushResource) {
 				continue
 			}
 			if mine == nil && s.NotificationURL == wanted && s.Expiration.After(now) {
@@ -235,6 +235,11 @@ func (c *Client) mark(hook string) string {
 	}
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:6])
+}
+
+// sameResource compares resources as Graph takes and tells them: with a slash in front or without, in any case.
+func sameResource(a, b string) bool {
+	return strings.EqualFold(strings.Trim(a, "/"), strings.Trim(b, "/"))
 }
 
 func withMark(hook, mark string) string { return hook + "?cw=" + mark }
