@@ -291,14 +291,6 @@ func TestUploadLimits(t *testing.T) {
 	}
 }
 
-func violation(err error) string {
-	e, ok := asSDK(err)
-	if !ok || len(e.Violations) == 0 {
-		return fmt.Sprint(err)
-	}
-	return e.Violations[0].Field + " " + e.Violations[0].Description
-}
-
 // FuzzWatchlistCSV: whatever the text, rows come out that Sentinel would take, or a fault with its place.
 func FuzzWatchlistCSV(f *testing.F) {
 	f.Add("ip,note\n1,2\n")
