@@ -58,7 +58,8 @@ type intake struct {
 type TriggerStatus struct {
 	Connection string    `json:"connection"`
 	Trigger    string    `json:"trigger"`
-	LastPoll   time.Time `json:"last_poll,omitzero"` // last poll that succeeded, or sign of life of a stream
+	LastPoll   time.Time `json:"last_poll,omitzero"`   // last poll that succeeded, or sign of life of a stream
+	PolledFrom time.Time `json:"polled_from,omitzero"` // when this host began to poll or stream; zero: the trigger does neither
 	LastPush   time.Time `json:"last_push,omitzero"`
 	PollError  string    `json:"poll_error,omitempty"`
 	PollErrors int       `json:"poll_errors"`
@@ -108,8 +109,10 @@ func (in *intake) run(ctx context.Context, all *sync.WaitGroup) {
 	defer func() { all.Go(group.Wait) }()
 	switch {
 	case in.trigger.GetStreams(): // one of them moves the cursor, and a stream is sooner
+		in.begun()
 		group.Go(func() { in.streamLoop(ctx) })
 	case in.trigger.GetPolls():
+		in.begun()
 		group.Go(func() { in.pollLoop(ctx) })
 	}
 	if in.trigger.GetResolves() {
@@ -117,6 +120,12 @@ func (in *intake) run(ctx context.Context, all *sync.WaitGroup) {
 			group.Go(func() { in.hintLoop(ctx) })
 		}
 	}
+}
+
+func (in *intake) begun() {
+	in.mu.Lock()
+	in.status.PolledFrom = time.Now()
+	in.mu.Unlock()
 }
 
 // pollLoop polls at the interval, with jitter so that many hosts do not march in step, and at once when asked to.

@@ -15,9 +15,16 @@ import (
 // Status is how the host fares.
 type Status struct {
 	Store      store.Stats      `json:"store"`
+	Space      *Space           `json:"space,omitempty"` // nil: the store cannot tell
 	Triggers   []TriggerStatus  `json:"triggers"`
 	Connectors []catalog.Status `json:"connectors"`
 	Reloads    Reloads          `json:"reloads"`
+}
+
+// Space is the room that the store has, in bytes. Below Needed nothing new is accepted.
+type Space struct {
+	Free   int64 `json:"free"`
+	Needed int64 `json:"needed"`
 }
 
 // Status reads counts from the store and the state of every trigger and connector process.
@@ -27,6 +34,11 @@ func (h *Host) Status(ctx context.Context) (Status, error) {
 		return Status{}, err
 	}
 	s := Status{Store: st, Connectors: h.catalog.Status(), Reloads: *h.reloads.Load()}
+	if sp, ok := h.store.(store.Spacious); ok {
+		if free, needed, ok := sp.Space(); ok {
+			s.Space = &Space{Free: free, Needed: needed}
+		}
+	}
 	h.imu.RLock()
 	for _, in := range h.intakes {
 		in.mu.Lock()

@@ -261,10 +261,20 @@ func (a *api) metrics(w http.ResponseWriter, r *http.Request) error {
 	for _, k := range sorted(s.Store.Effects) {
 		fmt.Fprintf(&b, "casewire_effects{state=%s} %d\n", label(k), s.Store.Effects[k])
 	}
-	gauge("trigger_last_poll_age_seconds", "Seconds since the last poll that succeeded.")
+	if s.Space != nil {
+		gauge("store_free_bytes", "Bytes that can still be written where the data file is.")
+		fmt.Fprintf(&b, "casewire_store_free_bytes %d\n", s.Space.Free)
+		gauge("store_needed_bytes", "Free bytes below which nothing new is accepted.")
+		fmt.Fprintf(&b, "casewire_store_needed_bytes %d\n", s.Space.Needed)
+	}
+	gauge("trigger_last_poll_age_seconds", "Seconds since the last poll that succeeded; where none has, since the start.")
 	for _, t := range s.Triggers {
-		if !t.LastPoll.IsZero() {
-			fmt.Fprintf(&b, "casewire_trigger_last_poll_age_seconds{connection=%s,trigger=%s} %.0f\n", label(t.Connection), label(t.Trigger), time.Since(t.LastPoll).Seconds())
+		last := t.LastPoll
+		if last.IsZero() {
+			last = t.PolledFrom // a source that never answered must not look like one that is not polled
+		}
+		if !last.IsZero() {
+			fmt.Fprintf(&b, "casewire_trigger_last_poll_age_seconds{connection=%s,trigger=%s} %.0f\n", label(t.Connection), label(t.Trigger), time.Since(last).Seconds())
 		}
 	}
 	gauge("trigger_accepted", "Accepted events by the way that they came, since the start.")

@@ -424,12 +424,18 @@ func TestMetrics(t *testing.T) {
 		`casewire_runs_released_total{state="succeeded"}`:                                "1",
 		`casewire_runs_lost_total{}`:                                                     "0",
 		`casewire_states_owed{}`:                                                         "0",
+		`casewire_store_needed_bytes{}`:                                                  "67108864",
 		`casewire_connector_up{connector="scripted"}`:                                    "1",
 		`casewire_trigger_accepted{connection="both",trigger="alerts",via="poll"}`:       "2",
 		`casewire_webhook_refused{connection="both",trigger="alerts",reason="quote\" back\\slash\nline` + "\a\ufffd é" + `"}`: "1",
 	} {
 		if values[series] != want {
 			t.Errorf("%s is %q, want %s", series, values[series], want)
+		}
+	}
+	for _, series := range []string{"casewire_store_free_bytes{}", `casewire_trigger_last_poll_age_seconds{connection="both",trigger="alerts"}`} {
+		if values[series] == "" {
+			t.Errorf("%s is missing", series)
 		}
 	}
 	if refused > 64 {

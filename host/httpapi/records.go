@@ -109,6 +109,7 @@ func between(a, b time.Time) float64 {
 // StatusRecord is how a host fares.
 type StatusRecord struct {
 	Store      StoreRecord          `json:"store"`
+	Space      *host.Space          `json:"space,omitempty"` // of the data file's disk, in bytes
 	Triggers   []host.TriggerStatus `json:"triggers"`
 	Connectors []ConnectorRecord    `json:"connectors"`
 	Reloads    host.Reloads         `json:"reloads"`
@@ -155,7 +156,7 @@ func NewStatusRecord(s host.Status) StatusRecord {
 		Store: StoreRecord{
 			HintsWaiting: s.Store.Hints, DeadLetters: s.Store.DeadLetters, Runs: s.Store.Runs, Events: s.Store.Events, Effects: s.Store.Effects,
 		},
-		Reloads: s.Reloads, Triggers: s.Triggers, Connectors: make([]ConnectorRecord, len(s.Connectors)),
+		Space: s.Space, Reloads: s.Reloads, Triggers: s.Triggers, Connectors: make([]ConnectorRecord, len(s.Connectors)),
 	}
 	if rec.Triggers == nil {
 		rec.Triggers = []host.TriggerStatus{}

@@ -473,3 +473,10 @@ type Stats struct {
 	Effects     map[EffectState]int
 	DeadLetters int // unresolved
 }
+
+// Spacious is a store that knows how much room it has.
+type Spacious interface {
+	// Space says how many bytes can still be written, and how many must be free for anything new to be accepted; false
+	// where it cannot tell.
+	Space() (free, needed int64, ok bool)
+}

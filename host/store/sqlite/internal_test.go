@@ -161,6 +161,9 @@ func TestFullDisk(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
+	if free, needed, ok := s.Space(); !ok || free != 64<<20-1 || needed != 64<<20 {
+		t.Errorf("space: %d free, %d needed, %v", free, needed, ok)
+	}
 	now := time.Now()
 	claimed, err := s.ClaimRuns(ctx, store.RunClaim{Owner: "w", Limit: 1, Now: now, LeaseUntil: now.Add(time.Minute)})
 	if err != nil || len(claimed) != 1 {

@@ -24,6 +24,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -67,7 +68,10 @@ type Store struct {
 	count map[string]int64 // committed counts of what is not live, by name
 }
 
-var _ store.Store = (*Store)(nil)
+var (
+	_ store.Store    = (*Store)(nil)
+	_ store.Spacious = (*Store)(nil)
+)
 
 // Open opens the file at path and creates it, but not its directory, if it is missing. It fails if another process has
 // the file open, if the file is of a newer release, or if it is not ours. Leases of an earlier process count as lapsed.
@@ -198,17 +202,29 @@ func (s *space) check() error {
 	if s.min < 0 {
 		return nil
 	}
+	left, err := s.look()
+	if err != nil {
+		return fmt.Errorf("free space of %s: %w", s.dir, err)
+	}
+	if left < s.min {
+		return fmt.Errorf("%w: %s has %d MiB left and needs %d MiB to accept more", store.ErrFull, s.dir, left>>20, s.min>>20)
+	}
+	return nil
+}
+
+// Space implements store.Spacious.
+func (s *Store) Space() (free, needed int64, ok bool) {
+	left, err := s.space.look()
+	return left, max(0, s.space.min), err == nil && left != math.MaxInt64
+}
+
+// look says how much is free, as it was within the last second.
+func (s *space) look() (int64, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if now := time.Now(); s.at.IsZero() || now.Sub(s.at) >= time.Second {
 		s.at = now
 		s.left, s.err = s.free(s.dir)
 	}
-	if s.err != nil {
-		return fmt.Errorf("free space of %s: %w", s.dir, s.err)
-	}
-	if s.left < s.min {
-		return fmt.Errorf("%w: %s has %d MiB left and needs %d MiB to accept more", store.ErrFull, s.dir, s.left>>20, s.min>>20)
-	}
-	return nil
+	return s.left, s.err
 }
