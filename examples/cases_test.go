@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +33,7 @@ func (w *world) until(what string, done func() bool) {
 		case <-deadline:
 			runs, _ := w.st.ListRuns(w.t.Context(), store.RunFilter{Limit: 30})
 			for _, r := range runs {
-				w.t.Logf("run of %s: %s %s, case %s, merged %s", r.Flow, r.State, r.Reason, r.CaseKey, r.MergedKey)
+				w.t.Logf("run of %s for %s: %s %s, case %s, merged %s", r.Flow, r.OrderKey, r.State, r.Reason, r.CaseKey, r.MergedKey)
 			}
 			dead, _ := w.st.ListDeadLetters(w.t.Context(), store.DeadLetterFilter{Limit: 10})
 			for _, d := range dead {
@@ -160,6 +162,70 @@ func TestMergedIncidents(t *testing.T) {
 	if w.issues()[two] != winner {
 		t.Errorf("the winner's title went: %v", w.issues())
 	}
+}
+
+// Incidents that Defender merges while the issue of one is being made, with another alert of it waiting for that: the issue
+// is closed as a duplicate once it is there, and all alerts are comments on the other.
+func TestMergedWhileTheIssueIsMade(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, "incident-to-jira.yaml", "alerts-by-incident.yaml", "close-duplicate.yaml")
+	w.incident("512", "Two")
+	two := "[Sentinel #512] Two"
+	w.until("the winner's issue", func() bool { return w.issues()[two] != "" && !w.busy() })
+	winner := w.issues()[two]
+
+	held, release := make(chan struct{}), make(chan struct{})
+	letGo := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(letGo)
+	var holding atomic.Bool
+	hold := func(r *http.Request) {
+		if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/issue") && holding.CompareAndSwap(false, true) {
+			close(held)
+			<-release
+		}
+	}
+	w.before.Store(&hold)
+	w.alert("sn511", "511")
+	w.until("its issue is being made", func() bool {
+		select {
+		case <-held:
+			return true
+		default:
+			return false
+		}
+	})
+	w.alert("sn512", "511")
+	w.incident("511", "One")
+	if _, err := w.graph.MergeIncidents("511", "512"); err != nil {
+		t.Fatal(err)
+	}
+	w.until("the others wait", func() bool {
+		runs, err := w.st.ListRuns(t.Context(), store.RunFilter{Limit: 50})
+		w.must(err)
+		told := slices.ContainsFunc(runs, func(r store.Run) bool { return r.MergedKey != "" })
+		waits := slices.ContainsFunc(runs, func(r store.Run) bool { return r.Flow == "incident-to-jira" && r.State == store.RunWaiting })
+		return told && waits
+	})
+	letGo()
+	w.until("all is quiet", func() bool { return !w.busy() })
+	issues := w.issues()
+	loser := issues["[Sentinel] Alert sn511"]
+	if loser == "" || len(issues) != 2 {
+		t.Fatalf("issues %v", issues)
+	}
+	led := w.jira.Ledger().Issues
+	if !w.closed(loser) || w.closed(winner) || led[loser].Links == 0 {
+		t.Errorf("loser %+v, closed %v; winner closed %v", led[loser], w.closed(loser), w.closed(winner))
+	}
+	for _, alert := range []string{"Alert sn511", "Alert sn512"} {
+		if !strings.Contains(w.comments(winner), alert) {
+			t.Errorf("the winner's comments do not tell of %s: %s", alert, w.comments(winner))
+		}
+	}
+}
+
+func (w *world) comments(key string) string {
+	return string(w.person(http.MethodGet, "/rest/api/2/issue/"+key+"/comment", ""))
 }
 
 // An alert that had an issue before it had an incident takes it along, or has it closed if the incident has one already.

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -170,6 +171,8 @@ type world struct {
 	jira  *jirafake.Server
 	chat  *chat
 	url   string // of the host
+	// before is called before Jira gets a request; nil: nothing is.
+	before atomic.Pointer[func(*http.Request)]
 }
 
 const hookSecret = "an-inbox-secret-0123456789"
@@ -189,7 +192,13 @@ func newWorld(t *testing.T, flows ...string) *world {
 	w.graph = graph
 	w.hive = hivefake.New(hivefake.Options{Seed: 1, Version: "5.7.3"})
 	t.Cleanup(w.hive.Close)
-	graphURL, jiraURL, chatURL, hiveURL := serve(graph), serve(w.jira), serve(w.chat), serve(w.hive)
+	tickets := http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if f := w.before.Load(); f != nil {
+			(*f)(r)
+		}
+		w.jira.ServeHTTP(rw, r)
+	})
+	graphURL, jiraURL, chatURL, hiveURL := serve(graph), serve(tickets), serve(w.chat), serve(w.hive)
 	for i, severity := range []string{"high", "low"} {
 		_, err := graph.AddAlert(fmt.Appendf(nil, `{"id":"sn%d","tenantId":%q,"title":"Alert %d","severity":%q,"status":"new","providerAlertId":"p%d",
 			"alertWebUrl":"https://portal.example/%d","createdDateTime":%q,"lastUpdateDateTime":%[7]q,"evidence":[]}`,

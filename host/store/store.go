@@ -228,7 +228,8 @@ type EventFilter struct {
 //     under the correlation id, that one goes by the object's own name from now on; else the object's own group ends in
 //     it. An object that had a correlation id and has another now has moved; nothing is joined.
 //   - A group that was merged (Incoming.MergedInto) ends in the other, or lends it its name if no run was ever grouped
-//     under the other.
+//     under the other. It is the one that the object had, and the one of the object's own name: others may have named
+//     it before the object was seen.
 //
 // When a group ends in another and runs were grouped under both, two cases exist: the runs of the event that brought the
 // news carry the ended group's name as MergedKey, so that a flow can close its case as a duplicate. A run that still goes by

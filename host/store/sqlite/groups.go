@@ -9,7 +9,8 @@ import (
 // regroup follows what an event says of its object's group, as store.Object documents it. It returns the name that the
 // group goes by, and the name of a group with a case that ended in it.
 func (t *tx) regroup(o *object, correlation, into, tenant string) (group, ended string, err error) {
-	if group, err = t.group(o.groupKey, tenant); err != nil {
+	was := o.groupKey
+	if group, err = t.group(was, tenant); err != nil {
 		return "", "", err
 	}
 	if correlation != "" && correlation != o.groupKey {
@@ -34,15 +35,46 @@ func (t *tx) regroup(o *object, correlation, into, tenant string) (group, ended 
 	if into == "" {
 		return group, ended, nil
 	}
-	winner, err := t.group(into, tenant)
+	// What names the object that was merged: the group that it had, and its own name, which alerts may have had their case
+	// under before the object itself was ever seen. The other's name may stand for a group with another.
+	winner, err := t.groupOf(into, tenant)
 	if err != nil {
 		return "", "", err
 	}
-	group, merged, err := t.join(group, winner, tenant)
-	if merged != "" {
-		ended = merged
+	for _, name := range []string{was, o.firstKey, into} {
+		if name, err = t.group(name, tenant); err != nil {
+			return "", "", err
+		}
+		merged := ""
+		if winner, merged, err = t.join(name, winner, tenant); err != nil {
+			return "", "", err
+		}
+		if merged != "" {
+			ended = merged
+		}
 	}
-	return group, ended, err
+	return winner, ended, nil
+}
+
+// groupOf returns what the group goes by that an object belongs to; a name that no object has is a group's own.
+func (t *tx) groupOf(name, tenant string) (string, error) {
+	st := t.stmt("SELECT object FROM name WHERE name = ? AND tenant = ?").Text(name).Text(tenant)
+	ok, err := st.Next()
+	if err != nil {
+		return "", err
+	}
+	if ok {
+		id := st.ColInt(0)
+		st.Reset()
+		o, err := readObject(t.c, id)
+		if err != nil {
+			return "", err
+		}
+		if o != nil {
+			name = o.groupKey
+		}
+	}
+	return t.group(name, tenant)
 }
 
 // join makes two groups one. The name of one that has no case gives way.

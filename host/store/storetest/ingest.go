@@ -185,6 +185,45 @@ var ingestTests = map[string]func(*testing.T, *env){
 		same(t, "merged into one that nobody has a case for", caseKeys(t, e, out[0]), []string{"i2", ""})
 		same(t, "which goes by the old name", caseKeys(t, e, e.ingest(e.news("i3", 1, "a"), grouped())), []string{"i2", ""})
 	},
+	"an incident that is first seen when it was merged ends in the other": func(t *testing.T, e *env) {
+		for i, incident := range []string{"i1", "i2"} {
+			alert := e.news(fmt.Sprint("k", i), 1, "a")
+			alert.CorrelationID = incident
+			e.ingest(alert, grouped())
+		}
+		late := e.news("i1", 2, "b")
+		late.CorrelationID = "i2" // as one says of itself that was merged
+		out, err := e.Ingest(e.ctx, store.Ingest{
+			Connection: testConnection, Trigger: testTrigger, Now: e.now,
+			Events: []store.Incoming{{Event: late, MergedInto: "i2", Runs: []store.NewRun{grouped()}}},
+		})
+		e.noError(err)
+		same(t, "the loser's run", caseKeys(t, e, out[0]), []string{"i2", "i1"})
+		alert := e.news("k3", 1, "a")
+		alert.CorrelationID = "i1"
+		same(t, "an alert that still names the loser", caseKeys(t, e, e.ingest(alert, grouped())), []string{"i2", ""})
+	},
+	"incidents whose cases go by another id are merged under those": func(t *testing.T, e *env) {
+		for i, incident := range []string{"s1", "s2"} {
+			ev := e.news(incident, 1, "a")
+			ev.CorrelationID = fmt.Sprint("d", i+1)
+			same(t, incident, caseKeys(t, e, e.ingest(ev, grouped())), []string{ev.CorrelationID, ""})
+		}
+		merge := e.news("s1", 2, "b")
+		merge.CorrelationID = "s2"
+		out, err := e.Ingest(e.ctx, store.Ingest{
+			Connection: testConnection, Trigger: testTrigger, Now: e.now,
+			Events: []store.Incoming{{Event: merge, MergedInto: "s2", Runs: []store.NewRun{grouped()}}},
+		})
+		e.noError(err)
+		same(t, "the loser's run", caseKeys(t, e, out[0]), []string{"d2", "d1"})
+		next := e.news("s2", 2, "b")
+		next.CorrelationID = "d2"
+		same(t, "the winner", caseKeys(t, e, e.ingest(next, grouped())), []string{"d2", ""})
+		alert := e.news("k", 1, "a")
+		alert.CorrelationID = "d1"
+		same(t, "an alert that still names the loser", caseKeys(t, e, e.ingest(alert, grouped())), []string{"d2", ""})
+	},
 	"a run under a name that has ended begins again under the other": func(t *testing.T, e *env) {
 		alert := func(key, incident string) store.Outcome {
 			ev := e.news(key, 1, "a")

@@ -266,16 +266,26 @@ func (m *model) regroup(o *modelObject, correlation, into string) (name, ended s
 			}
 		}
 	}
-	if was := o.grp; correlation != "" && correlation != was {
+	was := o.grp
+	if correlation != "" && correlation != was {
 		o.grp = correlation
 		if was == o.first {
 			unite(was, correlation)
 		}
 	}
-	if into != "" {
-		unite(o.grp, into)
+	if into == "" {
+		return m.group(o.grp), ended
 	}
-	return m.group(o.grp), ended
+	other := into
+	for _, x := range m.objects {
+		if slices.Contains(x.names, into) {
+			other = x.grp
+		}
+	}
+	for _, name := range []string{was, o.first, into} {
+		unite(name, other)
+	}
+	return m.group(other), ended
 }
 
 // join finds or makes the object of a key, and merges all that share a name with it into the oldest.
