@@ -1,11 +1,13 @@
 package launch
 
 import (
+	"bytes"
 	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 
 	"github.com/google/go-cmp/cmp"
 )
@@ -136,6 +138,22 @@ func TestRingKeepsTheLastLinesAndTheHeadOfAPanic(t *testing.T) {
 	if last := o.last(); last[0] != "panic: first" || last[1] != "goroutine 0" {
 		t.Errorf("report after a panic: %q", last)
 	}
+}
+
+// What a process can put into the log is bounded in bytes, and not only in lines: it must not fill a disk.
+func TestLongLinesCountAsSeveral(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) { // where no time passes
+		var log bytes.Buffer
+		o := newOutput(slog.New(slog.NewTextHandler(&log, nil)), func(s string) string { return s })
+		w := o.stream("stderr", true)
+		for range 2 * logBurst {
+			fmt.Fprintln(w, strings.Repeat("x", maxText))
+		}
+		if n := log.Len(); n < maxText || n > 2*logBurst*logUnit {
+			t.Errorf("%d bytes went into the log", n)
+		}
+	})
 }
 
 // A handler that fails must not keep the streams from being drained.

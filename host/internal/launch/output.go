@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/time/rate"
 )
@@ -18,9 +19,11 @@ const (
 	headLines = 12
 	// reportLines is how many lines an error message quotes.
 	reportLines = 6
-	// logRate and logBurst bound what one process can put into the host's log.
+	// logRate and logBurst bound what one process can put into the host's log, in lines of up to logUnit bytes; a longer one
+	// counts as several.
 	logRate  = 100
 	logBurst = 1000
+	logUnit  = 512
 )
 
 // output takes everything that a process prints: it keeps the last lines, and logs them within a rate.
@@ -58,7 +61,7 @@ func (o *output) line(stream string, keep bool, line []byte, cut int) {
 	if keep {
 		crash = o.keep(text)
 	}
-	if !o.limiter.Allow() {
+	if !o.limiter.AllowN(time.Now(), 1+min(len(text), maxText)/logUnit) {
 		o.dropped++
 		return
 	}
