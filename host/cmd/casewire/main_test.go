@@ -30,7 +30,19 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 1 && os.Getenv(plugin.Handshake().MagicCookieKey) != "" {
 		clock()
 	}
+	if err := os.Setenv("GORACE", atEnd()); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){"casewire": main, "clock": clock})
+}
+
+// atEnd are the options of the race detector for what the tests start: by default every process that ends waits a
+// second for other reports, and the tests end hundreds of them.
+func atEnd() string {
+	if given := os.Getenv("GORACE"); given != "" {
+		return given
+	}
+	return "atexit_sleep_ms=0"
 }
 
 // clock is a connector that Casewire does not bundle.
@@ -100,5 +112,6 @@ func setUp(env *testscript.Env) error {
 		env.Setenv(name, value)
 	}
 	env.Setenv("NO_PROXY", "127.0.0.1")
+	env.Setenv("GORACE", atEnd())
 	return nil
 }

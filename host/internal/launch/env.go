@@ -7,10 +7,12 @@ import (
 )
 
 // passed are the variables that a connector gets from the host's environment unless told otherwise: where programs and
-// certificates are, language and time zone, and the way out through a proxy.
+// certificates are, language and time zone, the way out through a proxy, and how the race detector behaves in what is built
+// with it.
 var passed = []string{
 	"PATH", "LANG", "LC_ALL", "TZ", "SSL_CERT_FILE", "SSL_CERT_DIR",
 	"HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy", "SYSTEMROOT",
+	"GORACE",
 }
 
 // DefaultEnv returns the minimal environment of a connector. A proxy address with a password in it is left out: secrets
