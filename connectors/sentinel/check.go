@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -104,6 +105,8 @@ func remedyOf(err error, grant string) string {
 		return grant
 	case e.Code == codes.PermissionDenied:
 		return grant
+	case strings.HasPrefix(e.Message, "no token"), e.Reason == "SIGN_IN_REQUIRED":
+		return "see the probe token: without a token nothing can be read"
 	case e.Code == codes.Unauthenticated:
 		return "check the credential: tenant_id, client_id and the secret or certificate"
 	case e.Code == codes.FailedPrecondition:

@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -508,6 +509,35 @@ func TestCommand(t *testing.T) {
 	if e := asError(t, err); !strings.Contains(e.Message, "does not run") {
 		t.Errorf("got %v", e)
 	}
+	// One that may not be run, and one that is nowhere: the check says what to do.
+	plain := filepath.Join(t.TempDir(), "plain")
+	if err := os.WriteFile(plain, []byte("#!/bin/sh\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct{ name, want string }{
+		{plain, "plugins.sandbox.read"}, {"no-such-command-anywhere", "give its absolute path"},
+	} {
+		for _, c := range []Credential{{Exec: []string{tc.name}}, {TenantID: tenant, ClientID: appID, FederatedToken: []string{tc.name}, AuthorityURL: "http://127.0.0.1:9"}} {
+			_, err := c.assertionOrToken(t)
+			if e := asError(t, err); e.Class() != plugin.ClassAuth || !strings.Contains(e.Message, tc.want) {
+				t.Errorf("%s: got %v", tc.name, e)
+			}
+		}
+		p := openSession(t, Credential{Exec: []string{tc.name}}, "").Check(t.Context(), alertNeeds[0])[0]
+		if p.Status != sdk.ProbeFailed || !strings.Contains(p.Remedy, "HOME") {
+			t.Errorf("%s: got %+v", tc.name, p)
+		}
+	}
+}
+
+// assertionOrToken runs the credential's command.
+func (c *Credential) assertionOrToken(t *testing.T) (string, error) {
+	t.Helper()
+	if len(c.FederatedToken) > 0 {
+		return c.assertion(t.Context())
+	}
+	v, err := tokens(t, *c).Token(t.Context(), graph)
+	return v.Reveal(), err
 }
 
 func BenchmarkAuthorize(b *testing.B) {

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -36,10 +37,10 @@ func (c command) token(ctx context.Context, w want) (*issued, error) {
 	}
 	value, expires, why := readToken(now, out)
 	if why != "" {
-		return nil, commandError("the command %q %s", c.argv[0], why) // and never what it printed
+		return nil, runError("the command %q %s", c.argv[0], why) // and never what it printed
 	}
 	if !expires.After(now) {
-		return nil, commandError("the command %q printed a token that has expired", c.argv[0])
+		return nil, runError("the command %q printed a token that has expired", c.argv[0])
 	}
 	return &issued{value: value, expires: expires, renewAt: renewal(now, expires)}, nil
 }
@@ -55,17 +56,32 @@ func run(ctx context.Context, argv []string) ([]byte, error) {
 	cmd.Stdout, cmd.Stderr = &out, &complaint
 	if err := cmd.Run(); err != nil {
 		if ctx.Err() != nil {
-			return nil, commandError("the command %q did not end in time", argv[0])
+			return nil, runError("the command %q did not end in time", argv[0])
 		}
 		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-			return nil, commandError("the command %q ended with %s: %s", argv[0], exit.ProcessState, firstLine(complaint.b.String()))
+			return nil, runError("the command %q ended with %s: %s", argv[0], exit.ProcessState, firstLine(complaint.b.String()))
 		}
-		return nil, commandError("the command %q does not run: %v", argv[0], err)
+		switch {
+		case errors.Is(err, exec.ErrNotFound):
+			return nil, runError("the command %q is not in PATH: give its absolute path", argv[0])
+		case errors.Is(err, fs.ErrPermission):
+			return nil, runError("the command %q may not be run: it is not executable, or not where a confined connector may read; name its directory in plugins.sandbox.read", argv[0])
+		}
+		return nil, runError("the command %q does not run: %v", argv[0], err)
 	}
 	if out.over {
-		return nil, commandError("the command %q printed more than %d bytes", argv[0], maxTokenOutput)
+		return nil, runError("the command %q printed more than %d bytes", argv[0], maxTokenOutput)
 	}
 	return out.b.Bytes(), nil
+}
+
+// reasonCommand marks errors of commands that print tokens.
+const reasonCommand = "TOKEN_COMMAND"
+
+func runError(format string, args ...any) *sdk.Error {
+	e := commandError(format, args...)
+	e.Reason = reasonCommand
+	return e
 }
 
 func commandError(format string, args ...any) *sdk.Error {

@@ -65,6 +65,8 @@ func (s *Session) remedy(err error) string {
 		return ""
 	case e.Reason == "SIGN_IN_REQUIRED":
 		return "somebody has to sign in, once"
+	case e.Reason == reasonCommand:
+		return "the command runs as its connector does: confined, in a directory of its own, without HOME. What it reads and writes is named in plugins.sandbox (read, write); env sets variables: exec: [env, HOME=/home/casewire, az, …]"
 	case strings.HasPrefix(e.Reason, "AADSTS"):
 		return "see https://login.microsoftonline.com/error?code=" + strings.TrimPrefix(e.Reason, "AADSTS")
 	}
