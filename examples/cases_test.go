@@ -294,6 +294,38 @@ func TestCaseClosedToSentinel(t *testing.T) {
 	}
 }
 
+// What Casewire itself closes says nothing back: neither an issue that is closed because its incident was resolved, nor
+// one that is closed as a duplicate because its incident was merged into another.
+func TestCasesThatCasewireClosesSayNothingBack(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, "case-closed-to-sentinel.yaml", "incident-to-jira.yaml", "close-duplicate.yaml")
+	w.incident("711", "One")
+	w.incident("712", "Two")
+	w.incident("713", "Harmless")
+	title := func(id, name string) string { return w.issues()["[Sentinel #"+id+"] "+name] }
+	w.until("issues", func() bool {
+		return title("711", "One") != "" && title("712", "Two") != "" && title("713", "Harmless") != "" && !w.busy()
+	})
+	loser, winner, third := title("711", "One"), title("712", "Two"), title("713", "Harmless")
+	w.must(w.graph.UpdateIncident("713", map[string]any{"status": "resolved", "classification": "falsePositive", "determination": "other"}))
+	_, err := w.graph.MergeIncidents("711", "712")
+	w.must(err)
+	w.until("both are closed", func() bool { return w.closed(loser) && w.closed(third) && !w.busy() })
+	patches := w.graph.IncidentLedger("712").Patches + w.graph.IncidentLedger("713").Patches
+	w.still("nothing comes back", func() bool {
+		return !w.closed(winner) && w.graph.IncidentLedger("712").Patches+w.graph.IncidentLedger("713").Patches == patches
+	})
+	if got := w.of(w.graph.Incident("713")); got["classification"] != "falsePositive" {
+		t.Errorf("the verdict of the incident became %v", got)
+	}
+	if got := w.of(w.graph.Incident("712")); got["status"] == "resolved" {
+		t.Errorf("the incident that goes on was resolved: %v", got)
+	}
+	// A person who opens the issue again and closes it decides.
+	w.person(http.MethodPost, "/rest/api/2/issue/"+winner+"/transitions", `{"transition":{"id":`+w.transition(winner, "done")+`}}`)
+	w.until("the incident is resolved", func() bool { return w.of(w.graph.Incident("712"))["status"] == "resolved" && !w.busy() })
+}
+
 func (w *world) of(raw json.RawMessage, ok bool) map[string]any {
 	w.t.Helper()
 	var m map[string]any
