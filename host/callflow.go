@@ -47,6 +47,9 @@ func (h *Host) CallFlow(ctx context.Context, c FlowCall) (run store.Run, known b
 	if len(fl.Triggers) > 0 {
 		return store.Run{}, false, fmt.Errorf("%w: %s answers a trigger and sees its event; flows with inputs can be called", ErrBadCall, c.Flow)
 	}
+	if fl.Disabled {
+		return store.Run{}, false, fmt.Errorf("%w: %s is disabled (enabled: false in its file)", ErrBadCall, c.Flow)
+	}
 	if len(c.Key) > maxCallKey {
 		return store.Run{}, false, fmt.Errorf("%w: the key has %d bytes, more than %d", ErrBadCall, len(c.Key), maxCallKey)
 	}

@@ -88,6 +88,7 @@ func newCallee(t *testing.T) *callee {
 	}
 	flows, diags := flow.Load([]flow.Source{
 		{File: "count.yaml", Data: []byte(countFlow)},
+		{File: "off.yaml", Data: []byte("name: off\nenabled: false\nsteps:\n  - { id: x, let: { a: 1 } }\n")},
 		{File: "answers.yaml", Data: []byte("name: answers\non: { counter.rows: { connection: c } }\nsteps:\n  - { id: x, let: { a: 1 } }\n")},
 	}, c.host)
 	if diags.HasErrors() {
@@ -162,6 +163,7 @@ func TestCallFlow(t *testing.T) {
 	}{
 		"no such flow":   {"/v1/flows/cuont/runs", "", "{}", http.StatusNotFound, "no such flow"},
 		"a trigger":      {"/v1/flows/answers/runs", "", "{}", http.StatusBadRequest, "answers a trigger"},
+		"disabled":       {"/v1/flows/off/runs", "", "{}", http.StatusBadRequest, "off is disabled"},
 		"missing input":  {at, "", "", http.StatusBadRequest, `input \"n\" is required`},
 		"wrong type":     {at, "", `{"n":"x"}`, http.StatusBadRequest, "must be of type integer"},
 		"unknown input":  {at, "", `{"n":1,"m":1}`, http.StatusBadRequest, `no input \"m\"`},
@@ -199,6 +201,42 @@ func TestCallFlowThatTakesLonger(t *testing.T) {
 	status, _, ended := c.do(http.MethodPost, "/v1/flows/count/runs?wait=30s", "slow", `{"n":1,"hold":true}`)
 	if status != http.StatusOK || ended["id"] != run["id"] || ended["state"] != "succeeded" || c.calls.Load() != 1 {
 		t.Errorf("%d %v after %d calls", status, ended, c.calls.Load())
+	}
+}
+
+// Who asked may go away: the run goes on, and its result is there for whoever asks again with the key.
+func TestCallFlowWhenTheCallerIsGone(t *testing.T) {
+	t.Parallel()
+	c := newCallee(t)
+	ctx, hangUp := context.WithCancel(t.Context())
+	defer hangUp()
+	const at, body = "/v1/flows/count/runs?wait=5m", `{"n":2,"hold":true}`
+	req := httptest.NewRequestWithContext(ctx, http.MethodPost, at, strings.NewReader(body))
+	req.Header.Set("Authorization", "Bearer "+token)
+	req.Header.Set("Idempotency-Key", "gone")
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		c.h.ServeHTTP(httptest.NewRecorder(), req)
+	}()
+	for deadline := time.After(time.Minute); c.calls.Load() == 0; {
+		select {
+		case <-deadline:
+			t.Fatal("the run does not begin")
+		case <-time.After(time.Millisecond):
+		}
+	}
+	hangUp()
+	select {
+	case <-served:
+	case <-time.After(time.Minute):
+		t.Fatal("the request does not end with its caller")
+	}
+	close(c.held)
+	status, head, run := c.do(http.MethodPost, at, "gone", body)
+	out, _ := run["output"].(map[string]any)
+	if rows, _ := out["rows"].([]any); status != http.StatusOK || run["state"] != "succeeded" || len(rows) != 2 || head.Get("Idempotent-Replay") != "true" || c.calls.Load() != 1 {
+		t.Errorf("%d %v after %d calls", status, run, c.calls.Load())
 	}
 }
 
