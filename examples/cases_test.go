@@ -408,7 +408,8 @@ func TestRootConsoleLogin(t *testing.T) {
 						{Name: "TimeGenerated", Type: "datetime"}, {Name: "SourceIpAddress", Type: "string"}, {Name: "AdditionalEventData", Type: "string"},
 					},
 					Rows: [][]any{
-						{"2026-11-01T10:00:00Z", "198.51.100.7", `{"MFAUsed":"No"}`}, {"2026-11-01T11:00:00Z", "198.51.100.7", `{"MFAUsed":"Yes"}`},
+						{"2026-11-01T10:00:00Z", "198.51.100.7", `{"MFAUsed":"No"}`},
+						{"2026-11-01T11:00:00Z", "198.51.100.7", `{"MFAUsed":"Yes"}`},
 						{"2026-11-01T12:00:00Z", nil, nil},
 					},
 				}}}, nil

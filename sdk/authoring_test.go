@@ -51,7 +51,8 @@ func TestAuthoringMistakes(t *testing.T) {
 		`Egress("{config.token?http://x}")`: func() {
 			sdk.New("x", "1.0.0", "x", func(context.Context, struct {
 				Token sdk.Secret `json:"token"`
-			}, sdk.Env) (*thing, error) {
+			}, sdk.Env,
+			) (*thing, error) {
 				return &thing{}, nil
 			}).Egress("{config.token?http://x}")
 		},
