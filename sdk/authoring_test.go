@@ -129,6 +129,28 @@ func TestAuthoringMistakes(t *testing.T) {
 		`trigger "T": a name is`:   func() { trigger(func(tr *sdk.Trigger[*thing, cursor]) { tr.Name = "T" }) },
 		"Interval is for polling":  func() { trigger(func(tr *sdk.Trigger[*thing, cursor]) { tr.Interval = -time.Second }) },
 		"ResolveLimit is negative": func() { trigger(func(tr *sdk.Trigger[*thing, cursor]) { tr.ResolveLimit = -1 }) },
+		"methods are upper-case": func() {
+			trigger(func(tr *sdk.Trigger[*thing, cursor]) { tr.HookRules.Methods = []string{"POST", "put"} })
+		},
+		"/client_secret of the configuration is called like a secret": func() {
+			sdk.New("x", "1.0.0", "x", func(context.Context, struct {
+				SecretName   string     `json:"secret_name"`
+				TokenURL     string     `json:"token_url"`
+				Token        sdk.Secret `json:"token"`
+				ClientSecret string     `json:"client_secret"`
+			}, sdk.Env) (*thing, error) {
+				return &thing{}, nil
+			})
+		},
+		"/auth/password of the configuration": func() {
+			sdk.New("x", "1.0.0", "x", func(context.Context, struct {
+				Auth struct {
+					Password string `json:"password"`
+				} `json:"auth"`
+			}, sdk.Env) (*thing, error) {
+				return &thing{}, nil
+			})
+		},
 		"at most 2097152 bytes": func() {
 			trigger(func(tr *sdk.Trigger[*thing, cursor]) { tr.HookRules.MaxBody = plugin.MaxHookBody + 1 })
 		},

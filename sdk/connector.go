@@ -63,6 +63,10 @@ func New[C, T any](name, version, summary string, open func(ctx context.Context,
 	if !c.config.IsObject() || reflect.TypeFor[C]().Kind() == reflect.Pointer {
 		mistake("sdk.New(%q): the configuration is %s; it must be a struct", name, reflect.TypeFor[C]())
 	}
+	if path := unmarked(c.config.Schema()); path != "" {
+		mistake("sdk.New(%q): %s of the configuration is called like a secret and is a string, which shows in logs and errors; "+
+			"make it an sdk.Secret, or give it another name if it is none", name, path)
+	}
 	c.decode = func(config []byte) (any, []string, error) {
 		var cfg C
 		if bad := c.config.Decode(config, &cfg); bad != nil {

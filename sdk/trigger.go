@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"reflect"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/casewire/casewire/plugin"
@@ -65,6 +67,8 @@ func AddTrigger[T, Cur any](c *Connector, t Trigger[T, Cur]) {
 		mistake("%s: trigger %q: ResolveLimit is negative", c.name, t.Name)
 	case t.HookRules.MaxBody < 0 || t.HookRules.MaxBody > plugin.MaxHookBody:
 		mistake("%s: trigger %q: HookRules.MaxBody is %d; at most %d bytes are taken", c.name, t.Name, t.HookRules.MaxBody, plugin.MaxHookBody)
+	case slices.ContainsFunc(t.HookRules.Methods, func(m string) bool { return m == "" || m != strings.ToUpper(m) }):
+		mistake("%s: trigger %q: HookRules.Methods are %q; methods are upper-case, such as http.MethodPost", c.name, t.Name, t.HookRules.Methods)
 	case (t.Poll != nil || t.Stream != nil) && cur.Kind() != reflect.Struct && cur.Kind() != reflect.Map && cur.Kind() != reflect.String:
 		mistake("%s: trigger %q: the cursor is %s; use a plain struct, so that it can grow", c.name, t.Name, cur)
 	}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"regexp"
+	"slices"
 	"strings"
 
 	"google.golang.org/grpc"
@@ -177,6 +179,15 @@ var describeChecks = []check{
 		}),
 	},
 	{
+		"describe.secrets", "Properties of the configuration that are called like secrets are marked as such.",
+		`Add "x-casewire-secret": true, so that hosts resolve, redact and never log them; rename one that is no secret.`,
+		inDescription(func(d *connectorv1.DescribeResponse, fault func(string, ...any)) {
+			if o, err := readSchema(d.GetConfigSchema()); err == nil {
+				unmarked(o, o, "", func(path string) { fault("%s is a plain string", path) })
+			}
+		}),
+	},
+	{
 		"describe.effects", "Every action declares its effect, and only keyed ones a resolve window.",
 		"Say read, idempotent, keyed or unsafe: the host decides by it what may be repeated.",
 		inDescription(func(d *connectorv1.DescribeResponse, fault func(string, ...any)) {
@@ -311,4 +322,23 @@ func hasProperty(root object, name string) bool {
 	}
 	properties, _ := s["properties"].(object)
 	return properties[name] != nil
+}
+
+// secretRule is what properties that hold secrets are called.
+var secretRule = regexp.MustCompile(`^(.*_)?(password|passphrase|secret|token|api_?key|private_key|access_key)$`)
+
+// unmarked finds plain strings that are called like secrets, in objects within objects.
+func unmarked(root, s object, path string, found func(path string)) {
+	if strings.Count(path, "/") > 8 { // one that refers to itself
+		return
+	}
+	properties, _ := follow(root, s)["properties"].(object)
+	for _, name := range slices.Sorted(maps.Keys(properties)) {
+		o, _ := properties[name].(object)
+		p := follow(root, o)
+		if typeOf(p) == "string" && p["x-casewire-secret"] != true && o["x-casewire-secret"] != true && p["enum"] == nil && p["format"] == nil && secretRule.MatchString(name) {
+			found(path + "/" + name)
+		}
+		unmarked(root, p, path+"/"+name, found)
+	}
 }

@@ -96,6 +96,7 @@ func TestMutants(t *testing.T) {
 		{"same name", "describe.names", ""},
 		{"bad schema", "describe.schemas", ""},
 		{"schema is a file", "describe.schemas", ""},
+		{"unmarked secret", "describe.secrets", ""},
 		{"no effect", "describe.effects", ""},
 		{"window on read", "describe.effects", ""},
 		{"bad example", "describe.examples", ""},

@@ -1,6 +1,7 @@
 package conformance_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -100,6 +101,8 @@ func (m *mutant) Describe(ctx context.Context, r *connectorv1.DescribeRequest) (
 		d.Actions[0].InputSchema = []byte(`{"type":"object","properties":{"a":{"type":"strin"}}}`)
 	case "schema is a file":
 		d.Actions[0].InputSchema = []byte(`{"type":"object","properties":{"a":{"$ref":"file:///etc/passwd"}}}`)
+	case "unmarked secret":
+		d.ConfigSchema = bytes.ReplaceAll(d.GetConfigSchema(), []byte("x-casewire-secret"), []byte("x-secret"))
 	case "no effect":
 		d.Actions[0].Effect = 0
 	case "window on read":
