@@ -49,6 +49,7 @@ func Handler(h *host.Host, st store.Store, o Options) http.Handler {
 	mux.Handle("POST /v1/runs/{id}/cancel", a.operator(a.cancel))
 	mux.Handle("POST /v1/flows/{flow}/runs", a.operator(a.callFlow))
 	mux.Handle("GET /v1/deadletters", a.operator(a.deadLetters))
+	mux.Handle("POST /v1/deadletters/{id}/drop", a.operator(a.drop))
 	mux.Handle("POST /v1/connectors/{connector}/lift", a.operator(a.lift))
 	mux.Handle("POST /v1/connections/{connection}/triggers/{trigger}/poll", a.operator(a.poll))
 	mux.Handle("POST /v1/connections/{connection}/check", a.operator(a.check))

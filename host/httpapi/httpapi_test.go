@@ -343,6 +343,8 @@ func TestProblems(t *testing.T) {
 		{http.MethodPost, "/v1/runs/r0/cancel", 404, "r0"},
 		{http.MethodPost, "/v1/runs/" + good + "/cancel", 409, "is succeeded already"},
 		{http.MethodPost, "/v1/runs/" + good + "/cancel?reason=" + strings.Repeat("x", 600), 400, "reason: give at most 500 bytes"},
+		{http.MethodPost, "/v1/deadletters/d0/drop", 404, "d0"},
+		{http.MethodPost, "/v1/deadletters/d0/drop?reason=" + strings.Repeat("x", 600), 400, "reason: give at most 500 bytes"},
 		{http.MethodPost, "/v1/connections/both/triggers/nothing/poll", 404, "trigger nothing of connection both"},
 		{http.MethodPost, "/v1/connections/nobody/triggers/alerts/poll", 404, "connection nobody"},
 	} {

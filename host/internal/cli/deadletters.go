@@ -48,7 +48,7 @@ func deadLettersCommand() *cobra.Command {
 	_ = cmd.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions(letterKinds, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().BoolVar(&filter.All, "all", false, "those that were dealt with, too")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 100, "most to list")
-	cmd.AddCommand(deadLettersShowCommand())
+	cmd.AddCommand(deadLettersShowCommand(), deadLettersDropCommand())
 	return cmd
 }
 
