@@ -5,9 +5,10 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+
 	"github.com/casewire/casewire/host/store"
 	"github.com/casewire/casewire/plugin"
-	"google.golang.org/grpc/codes"
 )
 
 // TestPostpone: a look-up that fails is tried again with growing pauses, for as long as it may still succeed; then it is a
