@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -452,5 +453,141 @@ func TestWhatIsWrittenByKeyAndByIDCountsAsOne(t *testing.T) {
 	}
 	if len(p.ids) > maxIDs {
 		t.Errorf("%d keys are remembered", len(p.ids))
+	}
+}
+
+// Who waits is told at once that it takes long, instead of waiting for the end of his call.
+func TestALongPauseIsToldToAllThatWait(t *testing.T) {
+	t.Parallel()
+	const n = 10
+	m := stageEdits(t, jirafake.Options{})
+	ends := make(chan error, n)
+	for i := range n {
+		go func() {
+			_, err := m.c.Update(t.Context(), UpdateInput{Issue: "SOC-1", AddLabels: []string{fmt.Sprint("label-", i)}})
+			ends <- err
+		}()
+	}
+	queued(t, m.c, m.id, n)
+	m.c.pace.heed(write(m.id), http.StatusTooManyRequests, http.Header{"Retry-After": {"1800"}, "Ratelimit-Reason": {"jira-per-issue-on-write"}}, true)
+	m.release()
+	for range n {
+		e := asError(t, <-ends)
+		if e.Class() != plugin.ClassThrottled || e.SideEffect != plugin.EffectNone || e.RetryAfter < 25*time.Minute {
+			t.Errorf("%v of class %s, after %v", e, e.Class(), e.RetryAfter)
+		}
+	}
+	if err := <-m.first; err != nil || m.gate.sent.Load() != 1 {
+		t.Errorf("%v; %d edits were sent", err, m.gate.sent.Load())
+	}
+	m.closed(t)
+}
+
+func TestWritesLeaveAQueueThatIsSlowerThanTheirCalls(t *testing.T) {
+	t.Parallel()
+	g := edits()
+	short, cancel := context.WithDeadline(t.Context(), time.Now().Add(time.Hour))
+	defer cancel()
+	waiting := func(ctx context.Context, label string) *waitingWrite {
+		r := write("1")
+		r.body = &issueUpdate{Update: map[string][]map[string]any{"labels": {{"add": label}}}}
+		return &waitingWrite{ctx: ctx, r: r, edit: partsOf(r.body.(*issueUpdate)), done: make(chan written, 1)}
+	}
+	a, b, c := waiting(short, "a"), waiting(t.Context(), "b"), waiting(t.Context(), "c")
+	if g.begin("1", a) {
+		t.Fatal("nothing was under way")
+	}
+	for _, w := range []*waitingWrite{a, b, c} {
+		if !g.begin("1", w) {
+			t.Fatal("not queued")
+		}
+	}
+	f := g.next("1")
+	g.shed("1", f, time.Minute, io.EOF) // he has time
+	g.shed("1", f, 2*time.Hour, io.ErrUnexpectedEOF)
+	if out := <-a.done; !errors.Is(out.err, io.ErrUnexpectedEOF) {
+		t.Errorf("%+v", out)
+	}
+	for range 2 { // the second time after a refused token
+		if err := g.board("1", f); err != nil || len(f.members) != 2 || f.ctx.Err() != nil {
+			t.Errorf("%v, %d members", err, len(f.members))
+		}
+	}
+	g.shed("1", f, 2*time.Hour, io.EOF) // under way, nobody is sent off
+	if g.leave("1", b); f.ctx.Err() != nil {
+		t.Error("ended although one still waits")
+	}
+	if g.leave("1", c); f.ctx.Err() == nil {
+		t.Error("goes on although nobody waits")
+	}
+	if again := g.again("1", f.members); again != nil {
+		t.Error("sent again for nobody")
+	}
+	// All that wait have left before it was their turn.
+	d := waiting(t.Context(), "d")
+	g.begin("1", d)
+	f = g.next("1")
+	if sent := g.leave("1", d); sent || f.ctx.Err() == nil {
+		t.Errorf("sent %v, %v", sent, f.ctx.Err())
+	}
+	if err := g.board("1", f); !errors.Is(err, errNobody) {
+		t.Error(err)
+	}
+	e := waiting(t.Context(), "e") // comes in that moment, and is not for this flight
+	g.begin("1", e)
+	g.refuse("1", f, context.Canceled)
+	if f = g.next("1"); f == nil || len(e.done) != 0 {
+		t.Error("who came later was refused")
+	}
+	g.refuse("1", f, io.EOF)
+	if out := <-e.done; !errors.Is(out.err, io.EOF) || g.next("1") != nil || g.queues["1"] != nil {
+		t.Errorf("%+v", out)
+	}
+}
+
+func TestWhichEditsGoTogether(t *testing.T) {
+	t.Parallel()
+	edit := func(fields string, update string, props ...entityProperty) *issueUpdate {
+		u := &issueUpdate{Properties: props}
+		if fields != "" {
+			u.Fields = json.RawMessage(fields)
+		}
+		if update != "" {
+			if err := json.Unmarshal([]byte(update), &u.Update); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return u
+	}
+	for name, tt := range map[string]struct {
+		a, b     *issueUpdate
+		together bool
+	}{
+		"labels":                  {edit("", `{"labels":[{"add":"a"}]}`), edit("", `{"labels":[{"add":"b"},{"remove":"c"}]}`), true},
+		"the same label":          {edit("", `{"labels":[{"add":"a"}]}`), edit("", `{"labels":[{"add":"A"}]}`), true},
+		"against each other":      {edit("", `{"labels":[{"add":"a"}]}`), edit("", `{"labels":[{"remove":"A"}]}`), false},
+		"titles":                  {edit(`{"summary":"a"}`, ""), edit(`{"summary":"b"}`, ""), true},
+		"descriptions":            {edit(`{"description":"a"}`, ""), edit(`{"description":"b"}`, ""), true},
+		"a description cleared":   {edit(`{"description":"a"}`, ""), edit(`{"description":null}`, ""), false},
+		"other fields":            {edit(`{"priority":{"name":"High"}}`, ""), edit(`{"assignee":null}`, ""), true},
+		"the same value":          {edit(`{"priority":{"name":"High"}}`, ""), edit(`{"priority":{"name":"High"}}`, ""), true},
+		"another value":           {edit(`{"priority":{"name":"High"}}`, ""), edit(`{"priority":{"name":"Low"}}`, ""), false},
+		"a comment":               {edit("", `{"comment":[{"add":{"body":"a"}}]}`), edit(`{"summary":"b"}`, ""), true},
+		"two comments":            {edit("", `{"comment":[{"add":{"body":"a"}}]}`), edit("", `{"comment":[{"add":{"body":"b"}}]}`), false},
+		"properties":              {edit("", "", entityProperty{Key: "a"}), edit("", "", entityProperty{Key: "a"}), false},
+		"an unknown change":       {edit("", `{"fixVersions":[{"add":{"name":"1"}}]}`), edit(`{"summary":"b"}`, ""), false},
+		"an unknown verb":         {edit("", `{"labels":[{"set":["a"]}]}`), edit(`{"summary":"b"}`, ""), false},
+		"labels set as a field":   {edit(`{"labels":["a"]}`, ""), edit("", `{"labels":[{"add":"b"}]}`), false},
+		"fields that are no list": {edit(`7`, ""), edit(`{"summary":"b"}`, ""), false},
+	} {
+		for _, pair := range [][2]*issueUpdate{{tt.a, tt.b}, {tt.b, tt.a}} {
+			var waiting []*waitingWrite
+			for _, u := range pair {
+				waiting = append(waiting, &waitingWrite{edit: partsOf(u)})
+			}
+			if members, stay := chooseEdits(waiting); (len(stay) == 0) != tt.together || members[0] != waiting[0] {
+				t.Errorf("%s: %d go, %d stay", name, len(members), len(stay))
+			}
+		}
 	}
 }

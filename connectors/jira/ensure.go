@@ -33,7 +33,7 @@ type EnsureInput struct {
 	OnExisting      string `json:"on_existing,omitempty" doc:"What to do when the case has its issue already. update changes what differs and adds comment_on_update when something changed; a closed issue stays closed. comment only adds comment_on_update, when there is news. reopen is update, and opens a closed issue again. ignore touches nothing" enum:"update,comment,reopen,ignore" default:"update"`
 	Create          bool   `json:"create" doc:"Make the issue if the case has none. Without it, a case that has none gets an output with an empty id" default:"true"`
 	ReopenTo        string `json:"reopen_to,omitempty" doc:"Status that reopen moves a closed issue to; default one of category new, else one of category indeterminate"`
-	RemoteLink      bool   `json:"remote_link,omitempty" doc:"Keep url as a link of the issue too, where Jira shows what belongs to it; one request more when the issue is made or the address changes"`
+	RemoteLink      bool   `json:"remote_link,omitempty" doc:"Keep url as a link of the issue too, where Jira shows what belongs to it; one request more when the issue is made, or address or title change"`
 
 	Evidence   json.RawMessage `json:"evidence,omitempty" doc:"Whatever describes the alert in full, such as the event. It is attached as a JSON file when the description had to be cut, or with attach_full"`
 	AttachFull bool            `json:"attach_full,omitempty" doc:"Attach title, description and evidence as a JSON file in any case; up to four requests more when there is news"`

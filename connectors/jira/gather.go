@@ -61,6 +61,7 @@ type flight struct {
 	cancel  context.CancelFunc
 	r       *request
 	members []*waitingWrite
+	empty   bool // nobody waits for it any more
 	landed  chan struct{}
 }
 
@@ -315,6 +316,7 @@ func (g *gathering) leave(key string, w *waitingWrite) (sent bool) {
 			still = f.members
 		}
 		if !slices.ContainsFunc(still, func(w *waitingWrite) bool { return !w.gone }) {
+			f.empty = true
 			f.cancel()
 		}
 	}
@@ -338,6 +340,7 @@ func (g *gathering) shed(key string, f *flight, pause time.Duration, err error) 
 		return short
 	})
 	if len(q.waiting) == 0 {
+		f.empty = true
 		f.cancel()
 	}
 }
@@ -346,7 +349,7 @@ func (g *gathering) shed(key string, f *flight, pause time.Duration, err error) 
 func (g *gathering) refuse(key string, f *flight, err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if errors.Is(err, errNobody) || f.ctx.Err() != nil {
+	if f.empty {
 		return // whoever waits now has come since
 	}
 	q := g.queues[key]
