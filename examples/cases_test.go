@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/casewire/casewire/connectors/azurefake"
+	"github.com/casewire/casewire/connectors/thehive/hivefake"
 	"github.com/casewire/casewire/host/store"
 )
 
@@ -221,6 +222,41 @@ func TestMergedWhileTheIssueIsMade(t *testing.T) {
 		if !strings.Contains(w.comments(winner), alert) {
 			t.Errorf("the winner's comments do not tell of %s: %s", alert, w.comments(winner))
 		}
+	}
+}
+
+// The same with TheHive, whose cases close with a verdict; and nothing of it comes back.
+func TestIncidentsInTheHive(t *testing.T) {
+	t.Parallel()
+	w := quiet(t, "incident-to-thehive.yaml", "close-duplicate-case.yaml", "case-closed-to-sentinel.yaml")
+	for id, name := range map[string]string{"521": "One", "522": "Two", "523": "Harmless"} {
+		w.incident(id, name)
+	}
+	at := func(id string) (hivefake.CaseLedger, bool) {
+		for _, c := range w.hive.Ledger().Cases {
+			if strings.Contains(c.Title, "#"+id+"]") {
+				return c, true
+			}
+		}
+		return hivefake.CaseLedger{}, false
+	}
+	status := func(id string) string { c, _ := at(id); return c.Status }
+	w.until("three cases", func() bool { return w.hive.Count() == 3 && !w.busy() })
+	w.must(w.graph.UpdateIncident("523", map[string]any{"status": "resolved", "classification": "falsePositive", "determination": "other"}))
+	_, err := w.graph.MergeIncidents("521", "522")
+	w.must(err)
+	w.until("the loser and the harmless one are closed", func() bool {
+		return status("521") == "Duplicated" && status("523") == "FalsePositive" && !w.busy()
+	})
+	w.still("the winner goes on", func() bool {
+		return status("522") == "New" && w.of(w.graph.Incident("522"))["status"] != "resolved" && w.hive.Count() == 3
+	})
+	if got := w.of(w.graph.Incident("523")); got["classification"] != "falsePositive" {
+		t.Errorf("the verdict of the incident became %v", got)
+	}
+	loser, _ := at("521")
+	if !slices.Contains(loser.Tags, "casewire-duplicate") {
+		t.Errorf("tags of the loser: %v", loser.Tags)
 	}
 }
 
