@@ -45,7 +45,7 @@ func (t *tx) regroup(o *object, correlation, into, tenant string) (group, ended 
 		if name, err = t.group(name, tenant); err != nil {
 			return "", "", err
 		}
-		merged := ""
+		var merged string
 		if winner, merged, err = t.join(name, winner, tenant); err != nil {
 			return "", "", err
 		}
