@@ -116,6 +116,27 @@ func grant(g *launch.Grants, v string) {
 	g.Ports = addPort(g.Ports, port)
 }
 
+// stats looks at granted files. A grant holds for the file that there is, not for one that takes its name later.
+func stats(files []string) map[string]os.FileInfo {
+	out := map[string]os.FileInfo{}
+	for _, name := range files {
+		if info, err := os.Stat(name); err == nil {
+			out[name] = info
+		}
+	}
+	return out
+}
+
+// replaced says whether another file has the name of one of these now. One that is gone may be on its way back.
+func replaced(files map[string]os.FileInfo) bool {
+	for name, was := range files {
+		if now, err := os.Stat(name); err == nil && !os.SameFile(was, now) {
+			return true
+		}
+	}
+	return false
+}
+
 // renewed says whether a file is one of those that Kubernetes replaces while it is used: it leads through the link ..data
 // beside it, which points at another directory from time to time. Then a grant of the file as it is now would not last.
 func renewed(file string) bool {

@@ -61,3 +61,27 @@ func TestGrantOfConditionalPorts(t *testing.T) {
 		}
 	}
 }
+
+// A file that takes the name of a granted one is another; one that was written to, or is gone for a moment, is not.
+func TestReplacedFiles(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "app.pem")
+	put := func(at, text string) {
+		t.Helper()
+		if err := os.WriteFile(at, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(name, "one")
+	was := stats([]string{name, name + ".none"})
+	if put(name, "one, longer"); replaced(was) {
+		t.Error("a file that was written to counts as another")
+	}
+	put(name+".new", "two")
+	if err := os.Rename(name, name+".old"); err != nil || replaced(was) {
+		t.Errorf("a file that is gone counts as another: %v", err)
+	}
+	if err := os.Rename(name+".new", name); err != nil || !replaced(was) {
+		t.Errorf("another file under the name is not seen: %v", err)
+	}
+}

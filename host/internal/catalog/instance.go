@@ -2,6 +2,7 @@ package catalog
 
 import (
 	"context"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -40,6 +41,7 @@ type instance struct {
 
 	inputs  inputs // that it has in flight
 	granted launch.Grants
+	files   map[string]os.FileInfo // the granted ones, as they were then
 
 	resolving sync.Mutex
 	resolvers map[resolverKey]*resolver

@@ -5,6 +5,7 @@ package catalog_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -177,6 +178,46 @@ func TestSandboxGrowsWithConnections(t *testing.T) {
 	configure(t, c, conn("a", "jira", `{"base_url":"https://other.example:8443"}`))
 	if now := awaitState(t, c, "jira", is(catalog.StateReady)); now.PID != pid {
 		t.Error("the process was replaced for nothing")
+	}
+}
+
+// A file that a connection names is granted also when another takes its name, as certificates are replaced, and when it
+// comes later than the process.
+func TestSandboxFollowsFiles(t *testing.T) {
+	t.Parallel()
+	c := processes(t, catalog.Options{Sandbox: launch.Sandbox{Mode: launch.SandboxAuto}, Timing: catalog.Timing{ProbeEvery: 50 * time.Millisecond}})
+	if s := awaitState(t, c, "jira", is(catalog.StateReady)); s.Enforced == nil || !s.Enforced.Files {
+		t.Skipf("no sandbox here: %+v", s.Enforced)
+	}
+	dir := t.TempDir()
+	ca := filepath.Join(dir, "ca.pem")
+	put := func() {
+		t.Helper()
+		next := filepath.Join(dir, "next")
+		if err := errors.Join(os.WriteFile(next, []byte("x"), 0o600), os.Rename(next, ca)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	await := func(what string) {
+		t.Helper()
+		for end := time.Now().Add(time.Minute); ; {
+			out, err := do(t, c, "read:"+ca)
+			if err == nil && out == `"ok"` {
+				return
+			}
+			if time.Now().After(end) {
+				t.Fatalf("%s: %s, %v", what, out, err)
+			}
+		}
+	}
+	configure(t, c, conn("a", "jira", fmt.Sprintf(`{"ca_file":%q}`, ca)))
+	put()
+	await("a file that came later")
+	pid := awaitState(t, c, "jira", is(catalog.StateReady)).PID
+	put()
+	await("a file that was replaced")
+	if now := awaitState(t, c, "jira", is(catalog.StateReady)); now.PID == pid || now.Restarts != 0 {
+		t.Errorf("status %+v, before process %d", now, pid)
 	}
 }
 

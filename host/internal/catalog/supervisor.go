@@ -282,12 +282,13 @@ func (s *supervisor) start() (*instance, error) {
 		return nil, ctx.Err()
 	}
 	granted := s.cat.grants(s)
+	files := stats(granted.Files) // before the grant: one that is replaced in between counts as replaced
 	proc, err := s.launcher(granted).Launch(ctx, s.cat.host, s.name)
 	if err != nil {
 		return nil, err
 	}
 	in := newInstance(s, proc)
-	in.granted = granted
+	in.granted, in.files = granted, files
 	if err := s.introduce(ctx, in); err != nil {
 		proc.Kill()
 		in.end(ctx, 0)
@@ -327,8 +328,12 @@ func (in *instance) fits() bool {
 	if !ok {
 		return true
 	}
-	if e := r.Enforced(); !e.Files && !e.Ports {
+	e := r.Enforced()
+	if !e.Files && !e.Ports {
 		return true
+	}
+	if e.Files && replaced(in.files) {
+		return false
 	}
 	return in.granted.Covers(in.sup.cat.grants(in.sup))
 }
@@ -390,6 +395,10 @@ func (s *supervisor) watch(in *instance) bool {
 			}
 			continue
 		case <-probe.C:
+			if !in.fits() { // a file was replaced, or is there now
+				s.replace(in)
+				continue
+			}
 		case <-in.poke:
 		}
 		if err := in.probe(); err == nil || s.cat.ctx.Err() != nil {
