@@ -40,7 +40,7 @@ func (r *receiver) takeRows(chunk *connectorv1.Rows) *plugin.Error {
 		}
 		if r.rows.buf.Len()+len(line) >= maxGathered {
 			e := r.in.lie(r.a, codes.OutOfRange, "")
-			e.Message = r.a.what() + ": the rows are over 32 MiB; ask for fewer or stream them"
+			e.Message = r.a.what() + ": the rows are over 32 MiB, the most that is gathered for a flow; ask for fewer rows or columns, or stream them, as casewire query does"
 			return e
 		}
 		if r.rows.buf.Len() > 0 {
