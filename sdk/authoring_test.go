@@ -138,7 +138,8 @@ func TestAuthoringMistakes(t *testing.T) {
 				TokenURL     string     `json:"token_url"`
 				Token        sdk.Secret `json:"token"`
 				ClientSecret string     `json:"client_secret"`
-			}, sdk.Env) (*thing, error) {
+			}, sdk.Env,
+			) (*thing, error) {
 				return &thing{}, nil
 			})
 		},
@@ -147,7 +148,8 @@ func TestAuthoringMistakes(t *testing.T) {
 				Auth struct {
 					Password string `json:"password"`
 				} `json:"auth"`
-			}, sdk.Env) (*thing, error) {
+			}, sdk.Env,
+			) (*thing, error) {
 				return &thing{}, nil
 			})
 		},

@@ -138,7 +138,11 @@ func TestPython(t *testing.T) {
 	}
 	in := depot.Installer{Depot: depot.Open(t.TempDir()), Lock: lock}
 	in.Depot.Sandbox.Read = []string{filepath.Dir(filepath.Dir(program))} // a Python of one's own and its libraries
-	if got, err := in.Install(t.Context(), depot.Request{Source: packed}); err != nil || got.Name != "virus-check" || got.Version != "0.1.0" {
+	got, err := in.Install(t.Context(), depot.Request{Source: packed})
+	for try := 1; err != nil && strings.Contains(err.Error(), "could not be called within") && try < 6; try++ { // a busy machine
+		got, err = in.Install(t.Context(), depot.Request{Source: packed})
+	}
+	if err != nil || got.Name != "virus-check" || got.Version != "0.1.0" {
 		t.Errorf("installed %+v, %v", got, err)
 	}
 	conforms(t, packed)
