@@ -31,7 +31,7 @@ type Invocation struct {
 	Effect  connectorv1.Effect // for actions that leave it to their caller; unspecified: the action's own
 	Timeout time.Duration      // default 60 s
 	// OnEvent, if not nil, is handed every Progress, Rows and Blob as it comes, and its error ends the call. Rows and files
-	// are then not gathered in the output.
+	// are then not gathered in the output. The bytes of rows are its until it returns; who keeps them clones them.
 	OnEvent func(*connectorv1.InvokeResponse) error
 }
 

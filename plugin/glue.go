@@ -52,7 +52,7 @@ func Plugins(srv connectorv1.ConnectorServer) goplugin.PluginSet {
 // back, and there are no keepalive pings, which a default gRPC server answers with GOAWAY.
 func DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxReceive), grpc.MaxCallSendMsgSize(MaxSend)),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(MaxReceive), grpc.MaxCallSendMsgSize(MaxSend), grpc.ForceCodecV2(wireCodec)),
 		grpc.WithMaxHeaderListSize(maxHeaderList),
 		grpc.WithInitialWindowSize(streamWindow),
 		grpc.WithInitialConnWindowSize(connWindow),

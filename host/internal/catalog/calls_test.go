@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -244,6 +246,40 @@ func TestGatheredRowsAreCapped(t *testing.T) {
 	n := 0
 	if _, err := c.Invoke(t.Context(), catalog.Invocation{Connection: "a", Action: "rows"}, func(*connectorv1.InvokeResponse) error { n++; return nil }); err != nil || n != 40 {
 		t.Errorf("streamed: %d chunks, %v", n, err)
+	}
+}
+
+// Large chunks follow each other in the same memory: what is made of one is made before the next.
+func TestLargeChunksOfRows(t *testing.T) {
+	t.Parallel()
+	const chunks = 9
+	chunk := func(i int) string {
+		return strings.Repeat(`{"n":`+strconv.Itoa(i)+`,"text":"`+strings.Repeat(string(rune('a'+i)), 1000*i)+"\"}\n", 40)
+	}
+	c, _ := script(t, func(_ *connectorv1.InvokeRequest, s connectorv1.Connector_InvokeServer) error {
+		for i := range chunks {
+			if err := sendRows(s, chunk(i), 40); err != nil {
+				return err
+			}
+		}
+		return result(s, []byte(`{"done":true}`))
+	})
+	want := make([]string, 0, chunks)
+	for i := range chunks {
+		want = append(want, chunk(i))
+	}
+	var got []string
+	out, err := c.Invoke(t.Context(), catalog.Invocation{Connection: "a", Action: "rows"}, func(m *connectorv1.InvokeResponse) error {
+		got = append(got, string(m.GetRows().GetNdjson()))
+		return nil
+	})
+	if err != nil || string(out) != `{"done":true}` || !slices.Equal(got, want) {
+		t.Errorf("streamed: %d chunks of %d bytes, %s, %v", len(got), len(strings.Join(got, "")), out, err)
+	}
+	out, err = c.Invoke(t.Context(), catalog.Invocation{Connection: "a", Action: "rows"}, nil)
+	all := `{"rows":[` + strings.ReplaceAll(strings.TrimSuffix(strings.Join(want, ""), "\n"), "\n", ",") + `],"done":true}`
+	if err != nil || string(out) != all {
+		t.Errorf("gathered: %d bytes of %d, %v", len(out), len(all), err)
 	}
 }
 

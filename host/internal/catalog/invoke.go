@@ -43,7 +43,7 @@ var (
 
 // Invoke runs an action and returns its output. With onEvent, every Progress, Rows and Blob is handed to it as it comes,
 // and its error ends the call; without, rows are gathered into the output's property "rows" and files into "blobs", whose data is in place up to
-// plugin.MaxInlineBlob. Errors are *plugin.Error.
+// plugin.MaxInlineBlob. The bytes of rows are onEvent's until it returns: the next ones overwrite them. Errors are *plugin.Error.
 func (c *Catalog) Invoke(ctx context.Context, inv Invocation, onEvent func(*connectorv1.InvokeResponse) error) (json.RawMessage, error) {
 	for replayed := false; ; replayed = true {
 		cn, in, err := c.acquire(ctx, inv.Connection)
@@ -108,7 +108,7 @@ func (r *receiver) invoke(ctx context.Context, cn *conn, inv *Invocation) (json.
 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the stream whatever happens
-	s, err := r.in.conn.NewStream(ctx, invokeStream, invokeMethod)
+	s, err := r.in.conn.NewStream(ctx, invokeStream, invokeMethod, plugin.RecycleRows())
 	if err != nil {
 		return nil, r.in.failure(ctx, r.a, err)
 	}
