@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"slices"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -154,5 +155,5 @@ func member(b []byte, want protowire.Number) (value, rest []byte, ok bool) {
 	if m < 0 {
 		return nil, nil, false
 	}
-	return value[:len(value):len(value)], b[n+m:], true
+	return slices.Clip(value), b[n+m:], true
 }

@@ -10,7 +10,7 @@ func (d *decoder) plainRow() (row []byte, ok bool) {
 		return nil, false
 	}
 	row = d.row[:0]
-	i, behind := 1, 0
+	i := 1
 	for n, key := range d.cols.keys {
 		if n > 0 {
 			if i >= len(b) || b[i] != ',' {
@@ -21,6 +21,7 @@ func (d *decoder) plainRow() (row []byte, ok bool) {
 		if i >= len(b) {
 			break
 		}
+		var behind int
 		switch b[i] {
 		case '"':
 			behind = wirejson.String(b, i)
