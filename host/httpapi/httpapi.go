@@ -40,23 +40,12 @@ func Handler(h *host.Host, st store.Store, o Options) http.Handler {
 		}
 		_, _ = io.WriteString(w, "ready\n")
 	})
-	mux.Handle("GET /metrics", a.operator(a.metrics))
-	mux.Handle("GET /v1/status", a.operator(a.status))
-	mux.Handle("GET /v1/runs", a.operator(a.runs))
-	mux.Handle("GET /v1/runs/{id}", a.operator(a.run))
-	mux.Handle("GET /v1/runs/{id}/output", a.operator(a.output))
-	mux.Handle("POST /v1/runs/{id}/replay", a.operator(a.replay))
-	mux.Handle("POST /v1/runs/{id}/cancel", a.operator(a.cancel))
-	mux.Handle("POST /v1/flows/{flow}/runs", a.operator(a.callFlow))
-	mux.Handle("GET /v1/deadletters", a.operator(a.deadLetters))
-	mux.Handle("POST /v1/deadletters/{id}/drop", a.operator(a.drop))
-	mux.Handle("POST /v1/connectors/{connector}/lift", a.operator(a.lift))
-	mux.Handle("POST /v1/connections/{connection}/triggers/{trigger}/poll", a.operator(a.poll))
-	mux.Handle("POST /v1/connections/{connection}/check", a.operator(a.check))
-	mux.Handle("PUT /v1/connections/{connection}/state", a.operator(a.setState))
-	mux.Handle("DELETE /v1/connections/{connection}/state", a.operator(a.setState))
+	for _, r := range a.routes() {
+		mux.Handle(r.Method+" "+r.Path, a.operator(r.serve))
+	}
 	// Who has no token learns nothing about what there is.
-	mux.Handle("/v1/", a.operator(nothing))
+	mux.Handle("/v1/", a.operator(a.nothing))
+	mux.Handle("/v1", a.operator(a.nothing))
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		fail(w, http.StatusNotFound, "not found", "there is nothing at "+r.URL.Path)
 	})
@@ -105,10 +94,6 @@ func (a *api) operator(next func(http.ResponseWriter, *http.Request) error) http
 	})
 }
 
-func nothing(_ http.ResponseWriter, r *http.Request) error {
-	return fmt.Errorf("%s %s: %w", r.Method, r.URL.Path, store.ErrNotFound)
-}
-
 func fail(w http.ResponseWriter, status int, title, detail string) {
 	w.Header().Set("Content-Type", "application/problem+json")
 	w.WriteHeader(status)
@@ -138,7 +123,7 @@ func (a *api) runs(w http.ResponseWriter, r *http.Request) error {
 	if state != "" && !slices.Contains(runStates, state) {
 		return invalid("state=%s: there is no such state", state)
 	}
-	runs, err := a.store.ListRuns(r.Context(), store.RunFilter{Flow: q.Get("flow"), State: state, Limit: n})
+	runs, err := FindRuns(r.Context(), a.store, q.Get("object"), store.RunFilter{Flow: q.Get("flow"), State: state, Limit: n})
 	if err != nil {
 		return err
 	}

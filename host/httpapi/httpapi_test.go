@@ -331,8 +331,12 @@ func TestProblems(t *testing.T) {
 		detail       string
 	}{
 		{http.MethodGet, "/v1/runs/r0", 404, `no run has the id "r0"`},
-		{http.MethodGet, "/v1/nothing", 404, "/v1/nothing"},
-		{http.MethodDelete, "/v1/runs", 404, "DELETE /v1/runs"},
+		{http.MethodGet, "/v1/nothing", 404, "there is nothing at /v1/nothing; GET /v1 lists what there is"},
+		{http.MethodGet, "/v1/", 404, "GET /v1 lists what there is"},
+		{http.MethodDelete, "/v1/runs", 405, "/v1/runs takes GET, HEAD, not DELETE"},
+		{http.MethodGet, "/v1/runs/r0/cancel", 405, "takes POST, not GET"},
+		{http.MethodPost, "/v1/connections/both/state", 405, "takes PUT, DELETE, not POST"},
+		{http.MethodGet, "/v1/runs?object=nobody", 404, `nothing came that is named "nobody"`},
 		{http.MethodGet, "/v1/runs?limit=0", 400, "limit=0: give a number from 1 to 10000"},
 		{http.MethodGet, "/v1/runs?limit=10001", 400, "limit=10001"},
 		{http.MethodGet, "/v1/runs?limit=ten", 400, "limit=ten"},

@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -97,6 +98,7 @@ func newRoot(app App) *cobra.Command {
 	root.AddCommand(runCommand(app), doctorCommand(app), validateCommand(app), flowsCommand(app), queryCommand(app), runsCommand(), deadLettersCommand(), replayCommand(app), stateCommand(app), authCommand(app), connectorsCommand(app), schemaCommand(app), versionCommand(app))
 	root.AddCommand(app.Commands...)
 	root.InitDefaultHelpCmd()
+	noTopic(root)
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
 		if !c.Runnable() { // or cobra would show its help whatever follows
@@ -105,6 +107,23 @@ func newRoot(app App) *cobra.Command {
 	}
 	invalidArgs(root)
 	return root
+}
+
+// noTopic has help say what it does not know, as every other command does.
+func noTopic(root *cobra.Command) {
+	for _, c := range root.Commands() {
+		if c.Name() != "help" {
+			continue
+		}
+		help := c.Run
+		c.Run, c.RunE = nil, func(cmd *cobra.Command, args []string) error {
+			if found, rest, err := root.Find(args); err != nil || len(args) > 0 && found == root || len(rest) > 0 && found.HasSubCommands() {
+				return Invalid(fmt.Errorf("there is no help on %q; see \"casewire --help\"", strings.Join(args, " ")))
+			}
+			help(cmd, args)
+			return nil
+		}
+	}
 }
 
 // report prints findings and, if any of them is an error, how many there are and what that means.

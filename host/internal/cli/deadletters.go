@@ -100,7 +100,7 @@ func showDeadLetter(w io.Writer, d httpapi.DeadLetterRecord) error {
 		{"flow", d.Flow},
 		{"step", d.Step},
 		{"from", d.Connection + "/" + d.Trigger},
-		{"subject", d.Subject},
+		{"subject", indent(d.Subject, "         ")},
 		{"created", stamp(d.Created)},
 		{"class", d.Class},
 		{"reason", indent(d.Reason, "         ")},
@@ -111,7 +111,7 @@ func showDeadLetter(w io.Writer, d httpapi.DeadLetterRecord) error {
 		}
 	}
 	if d.Raw != "" {
-		fmt.Fprintf(w, "\nreceived:\n%s\n", d.Raw)
+		fmt.Fprintf(w, "\nreceived:\n%s\n", plain(d.Raw))
 	}
 	return nil
 }

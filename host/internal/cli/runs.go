@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -24,7 +25,7 @@ var runStates = []string{
 
 func runsCommand() *cobra.Command {
 	var f storeFlags
-	var flow, state string
+	var flow, state, object string
 	var limit int
 	cmd := &cobra.Command{
 		Use:   "runs",
@@ -35,7 +36,10 @@ func runsCommand() *cobra.Command {
 				return err
 			}
 			return f.read(cmd.Context(), func(ctx context.Context, st store.Store) error {
-				runs, err := st.ListRuns(ctx, store.RunFilter{Flow: flow, State: store.RunState(state), Limit: limit})
+				runs, err := httpapi.FindRuns(ctx, st, object, store.RunFilter{Flow: flow, State: store.RunState(state), Limit: limit})
+				if errors.Is(err, store.ErrNotFound) {
+					return Invalid(fmt.Errorf("nothing came that is named %q: --object takes the id of an alert, incident or case at its vendor, or its key", object))
+				}
 				if err != nil {
 					return err
 				}
@@ -46,12 +50,17 @@ func runsCommand() *cobra.Command {
 				if f.json {
 					return printJSON(cmd.OutOrStdout(), map[string]any{"runs": recs})
 				}
+				if len(recs) == 0 && object != "" && flow == "" && state == "" {
+					fmt.Fprintln(cmd.OutOrStdout(), "no runs: it came, and no flow took it; see the flows' on and where")
+					return nil
+				}
 				return tableRuns(cmd.OutOrStdout(), recs)
 			})
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&flow, "flow", "", "only runs of this flow")
+	cmd.Flags().StringVar(&object, "object", "", "only runs for this alert, incident or case: its id at the vendor, or its key")
 	cmd.Flags().StringVar(&state, "state", "", "only runs in this state: "+strings.Join(runStates, ", "))
 	_ = cmd.RegisterFlagCompletionFunc("state", cobra.FixedCompletions(runStates, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().IntVar(&limit, "limit", 50, "most runs to list")
@@ -109,7 +118,7 @@ func showRun(w io.Writer, r httpapi.RunRecord) error {
 		{"reason", r.Reason}, {"class", r.Class}, {"event", r.EventID}, {"object", r.Object}, {"case key", r.CaseKey}, {"replays", r.Parent},
 	} {
 		if l[1] != "" {
-			fmt.Fprintf(w, "%-8s %s\n", l[0], l[1])
+			fmt.Fprintf(w, "%-8s %s\n", l[0], indent(l[1], "         "))
 		}
 	}
 	fmt.Fprintf(w, "created  %s, took %s\n", stamp(r.Created), took(r.Seconds))
@@ -164,7 +173,7 @@ func showJSON(w io.Writer, label string, v json.RawMessage) {
 	}
 	text := b.String()
 	if len(text) > 4000 {
-		text = text[:4000] + fmt.Sprintf(" … (%d bytes in all; --json shows them)", len(v))
+		text = strings.ToValidUTF8(text[:4000], "") + fmt.Sprintf(" … (%d bytes in all; --json shows them)", len(v))
 	}
 	fmt.Fprintf(w, "  %-7s %s\n", label, text)
 }
@@ -178,12 +187,22 @@ func took(seconds float64) string {
 	return (time.Duration(seconds*1e6) * time.Microsecond).Round(100 * time.Microsecond).String()
 }
 
+// plain keeps what vendors say from moving the cursor of a terminal, or worse.
+func plain(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r != '\n' && r != '\t' && (unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r)) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, s)
+}
+
 func clip(s string, n int) string {
-	s = strings.ReplaceAll(s, "\n", " ")
+	s = strings.ReplaceAll(plain(s), "\n", " ")
 	if r := []rune(s); len(r) > n {
 		return string(r[:n-1]) + "…"
 	}
 	return s
 }
 
-func indent(s, by string) string { return strings.ReplaceAll(s, "\n", "\n"+by) }
+func indent(s, by string) string { return strings.ReplaceAll(plain(s), "\n", "\n"+by) }
