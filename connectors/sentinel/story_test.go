@@ -342,6 +342,22 @@ func TestGiantPageIsAskedForInParts(t *testing.T) {
 	}
 }
 
+// TestReauthorizationOfAnothersSubscription: whose subscription it is not need not be able to keep it; one's own must be.
+func TestReauthorizationOfAnothersSubscription(t *testing.T) {
+	t.Parallel()
+	for push, fails := range map[string]bool{"receive": false, "manage": true} {
+		t.Run(push, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, azurefake.Options{}, settings{"push": push, "client_state": "given"})
+			b.instead("/reauthorize", http.StatusForbidden, `{"error":{"code":"Forbidden","message":"The subscription belongs to another application."}}`)
+			out, err := b.Resolve(t.Context(), "alerts", sdk.Hint{ID: "l", Data: []byte(`{"kind":"lifecycle","event":"reauthorizationRequired","subscription":"s"}`)})
+			if err != nil || (out[0].Err != nil) != fails || !fails && !out[0].PollNow {
+				t.Errorf("%+v, %v", out, err)
+			}
+		})
+	}
+}
+
 // TestCursorOfAWrongClock: what was put down while this machine's clock stood wrong holds up nothing: not the position,
 // not the sweep, and not when to subscribe again.
 func TestCursorOfAWrongClock(t *testing.T) {

@@ -214,6 +214,9 @@ func (c *Client) lifecycle(ctx context.Context, d hintData) (sdk.Found, error) {
 	switch d.Event {
 	case "reauthorizationRequired":
 		err := c.api.Send(ctx, http.MethodPost, "/v1.0/subscriptions/"+url.PathEscape(d.Subscription)+"/reauthorize", nil, nil)
+		if c.cfg.Push == pushReceive && isDenied(err) {
+			break // it is another app's, and that one's to keep
+		}
 		if err != nil && !isNotFound(err) {
 			return sdk.Found{}, fmt.Errorf("reauthorize subscription %s: %w", d.Subscription, err)
 		}
@@ -243,6 +246,11 @@ func sameResource(a, b string) bool {
 }
 
 func withMark(hook, mark string) string { return hook + "?cw=" + mark }
+
+func isDenied(err error) bool {
+	e, ok := errors.AsType[*sdk.Error](err)
+	return ok && e.Code == codes.PermissionDenied
+}
 
 func isNotFound(err error) bool {
 	var e *sdk.Error
