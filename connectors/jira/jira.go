@@ -38,7 +38,7 @@ func connector(open func(context.Context, Config, sdk.Env) (*Client, error)) *sd
 			"title": "[Sentinel] Root login without MFA", "description": "**Who:** root\n**From:** 203.0.113.5",
 			"severity_id": 4, "labels": []string{"t1078.004"},
 		}))
-	sdk.Action(c, "issue.comment", "Add a comment to an issue, once per key.", (*Client).Comment, sdk.Keyed, sdk.DryRuns())
+	sdk.Action(c, "issue.comment", "Add a comment to an issue, once per key; many that have to wait for Jira's limits are written as one.", (*Client).Comment, sdk.Keyed, sdk.DryRuns())
 	sdk.Action(c, "issue.update", "Change what differs on an issue, and nothing else.", (*Client).Update, sdk.Idempotent, sdk.DryRuns(),
 		sdk.Example("Assign an issue and set a field by its name", map[string]any{
 			"issue": "SOC-24", "assignee": "ana@example.com", "fields": map[string]any{"Detection source": "Defender"}, "add_labels": []string{"triaged"},

@@ -521,3 +521,21 @@ func TestManyCommentsInBadWeather(t *testing.T) {
 	}
 	t.Logf("%d comments: %v", fake.Ledger().Comments, fake.Ledger().Requests[jirafake.RouteComment])
 }
+
+func TestALongPauseIsToldToAllCommentsThatWait(t *testing.T) {
+	t.Parallel()
+	const n = 10
+	m := stageComments(t, jirafake.Options{}, nil)
+	ends := m.start(t, n)
+	m.c.pace.heed(write("SOC-1"), http.StatusTooManyRequests, http.Header{"Retry-After": {"1800"}, "Ratelimit-Reason": {"jira-per-issue-on-write"}}, true)
+	m.release(t)
+	for range n {
+		end := <-ends
+		if e := asError(t, end.err); e.Class() != plugin.ClassThrottled || e.SideEffect != plugin.EffectNone || e.RetryAfter < 25*time.Minute {
+			t.Errorf("%+v of class %s", end, e.Class())
+		}
+	}
+	if got := m.fake.Ledger().Comments; got != 1 {
+		t.Errorf("%d comments", got)
+	}
+}

@@ -23,7 +23,8 @@ const (
 const maxPause = 2500 * time.Millisecond
 
 // pacer keeps to Jira's limits before Jira has to say so, and pauses what a 429 is about: all requests for a quota, one
-// operation for a burst, one issue for writes to it. Safe for concurrent use; the zero value is ready.
+// operation for a burst, one issue for writes to it. What waits for one issue meanwhile is put together: edits in
+// coalesce.go, comments in joined.go. Safe for concurrent use; the zero value is ready.
 type pacer struct {
 	mu     sync.Mutex
 	all    time.Time            // nothing goes before
