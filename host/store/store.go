@@ -405,7 +405,6 @@ type Effect struct {
 	Run       string // the holder
 	Path      string
 	Result    json.RawMessage // output of the last success
-	InputHash string          // of the input that Result answers; empty: unknown
 	FirstSent time.Time
 	Attempts  int
 	Updated   time.Time

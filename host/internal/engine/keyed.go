@@ -3,8 +3,6 @@ package engine
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,7 +26,6 @@ const settleTime = 3 * time.Second
 // host before and after a crash agree by.
 type keyed struct {
 	*action
-	hash  string
 	prior store.Effect // what the ledger knew
 	held  bool         // this lease has begun the effect
 	// lost says that a write was sent whose fate is unknown; sent says when, and mine that this run sent it.
@@ -40,7 +37,7 @@ type keyed struct {
 
 // keyed executes a keyed action.
 func (a *action) keyed(resumed bool) (json.RawMessage, error) {
-	k := &keyed{action: a, hash: inputHash(a.rec.Input), mine: a.rec.Class == string(plugin.ClassUncertain)}
+	k := &keyed{action: a, mine: a.rec.Class == string(plugin.ClassUncertain)}
 	if a.parallel {
 		// Two turns of a loop with one key: the second must see what the first did.
 		defer a.r.lockKey(k.effectKey())()
@@ -76,11 +73,6 @@ func (k *keyed) once() (out json.RawMessage, done bool, err error) {
 		if err := k.begin(); err != nil {
 			k.r.e.gates.done(p, nil, false, time.Now())
 			return nil, false, err
-		}
-		if k.prior.State == store.EffectDone && k.prior.InputHash == k.hash && k.r.t.run.Parent == "" {
-			k.r.e.gates.done(p, nil, false, time.Now())
-			k.rec.Attempt--
-			return k.finish(unchanged(k.prior.Result)), true, nil
 		}
 	}
 	if k.lost {
@@ -273,7 +265,6 @@ func (k *keyed) finish(out json.RawMessage) json.RawMessage {
 		out = setFlags(out, "true", "created")
 	}
 	effect := k.effect(store.EffectDone, "", out)
-	effect.InputHash = k.hash
 	if lookedInVain(k.rec.Input, out) {
 		// Whoever makes it later must not take this for what an earlier write gave: were that one's answer lost, it would not
 		// be looked for. And what somebody else sent may come yet.
@@ -352,17 +343,6 @@ func (r *runner) restore(steps []store.Step) {
 		}
 	}
 	r.settle = true
-}
-
-func inputHash(input json.RawMessage) string {
-	sum := sha256.Sum256(input)
-	return hex.EncodeToString(sum[:16])
-}
-
-// unchanged is the output of an ensure whose input is the same as that of the last one with its key: what it gave then,
-// except that nothing was created or updated now. (created and updated are the house's names for that.)
-func unchanged(prior json.RawMessage) json.RawMessage {
-	return setFlags(prior, "false", "created", "updated")
 }
 
 // setFlags sets those of the named properties that an output has.

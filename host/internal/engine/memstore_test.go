@@ -239,7 +239,7 @@ func (m *memStore) settleEffect(e store.Effect) {
 	was := m.effects[e.EffectKey]
 	e.FirstSent = was.FirstSent
 	if e.State != store.EffectDone {
-		e.Result, e.InputHash = was.Result, was.InputHash
+		e.Result = was.Result
 	}
 	if e.State == store.EffectNone && was.Result != nil {
 		e.State = store.EffectDone
@@ -261,7 +261,7 @@ func (m *memStore) BeginEffect(_ context.Context, l store.Lease, e store.Effect,
 			m.refused++
 			return store.ErrBusy
 		}
-		e.Result, e.InputHash, e.State = prior.Result, prior.InputHash, store.EffectIntent
+		e.Result, e.State = prior.Result, store.EffectIntent
 		if unsettled(prior.State) {
 			e.FirstSent = prior.FirstSent
 		}
