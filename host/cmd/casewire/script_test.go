@@ -28,7 +28,7 @@ import (
 )
 
 // patience is how long a script waits for something that must come. Nothing takes this long unless it is broken.
-const patience = time.Minute
+const patience = 3 * time.Minute
 
 // commands are what scripts can do beyond testscript's own. What waits, waits for an event and not for a time.
 var commands = map[string]func(ts *testscript.TestScript, neg bool, args []string){

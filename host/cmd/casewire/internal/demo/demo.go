@@ -51,7 +51,7 @@ func Command() *cobra.Command {
 	cmd.Flags().BoolVar(&o.json, "json", false, "print one JSON object")
 	cmd.Flags().BoolVar(&o.keep, "keep", false, "keep the demo's folder: configuration, flows, data file, log")
 	cmd.Flags().Uint64Var(&o.seed, "seed", 1, "seed of what goes wrong")
-	cmd.Flags().DurationVar(&o.timeout, "timeout", 80*time.Second, "how long to wait for every alert to become a case")
+	cmd.Flags().DurationVar(&o.timeout, "timeout", 5*time.Minute, "how long to wait for every alert to become a case")
 	return cmd
 }
 
